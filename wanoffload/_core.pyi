@@ -1,0 +1,140 @@
+"""The C core. Arrays handed in are read while the call lasts; arrays handed out are new. Long calls release the GIL, run on a
+core thread, and raise KeyboardInterrupt soon after Ctrl-C. Errors are the classes of wanoffload.errors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Store:
+    """An opened checkpoint: a .safetensors file, an index.json, or a folder that holds one of them."""
+
+    def __init__(self, path: str) -> None: ...
+    def entries(self) -> list[dict[str, Any]]:
+        """One dict per tensor: name, dtype, shape, file, offset, bytes, skipped (None or why)."""
+    @property
+    def files(self) -> list[str]: ...
+    @property
+    def bytes(self) -> int: ...
+
+class Component:
+    """A network bound to a checkpoint. Base of the three below."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def bytes(self) -> int:
+        """Weight bytes in the dtype of use, embedding tables left out."""
+    def layers(self) -> list[dict[str, Any]]:
+        """One dict per layer in execution order: name, block (name or None), bytes, params (names), read_by_row."""
+    def blocks(self) -> list[str]: ...
+    def unused(self) -> list[tuple[str, str]]:
+        """(tensor, reason) for every tensor of the checkpoint that is never read."""
+
+class TextEncoder(Component):
+    """config: vocab_size d_model d_kv d_ff num_layers num_heads relative_attention_num_buckets relative_attention_max_distance
+    layer_norm_epsilon. dtype: float32, bfloat16 or float16."""
+
+    def __init__(self, store: Store, config: dict[str, Any], dtype: str) -> None: ...
+    def plan(self, engine: Engine, tokens: Sequence[int], policy: dict[str, Any]) -> Plan:
+        """tokens: real tokens of each prompt."""
+
+class Transformer(Component):
+    """config: diffusers' WanTransformer3DModel config (num_layers num_attention_heads attention_head_dim ffn_dim in_channels
+    out_channels text_dim freq_dim eps cross_attn_norm)."""
+
+    def __init__(self, store: Store, config: dict[str, Any], dtype: str) -> None: ...
+    def plan(self, engine: Engine, frames: int, height: int, width: int, text: Sequence[tuple[int, int]], policy: dict[str, Any], unfolded: bool = False) -> Plan:
+        """frames, height, width of the latents; text: (rows, real) of each batch item."""
+
+class VaeDecoder(Component):
+    """config: diffusers' AutoencoderKLWan config (base_dim decoder_base_dim z_dim dim_mult num_res_blocks temperal_downsample out_channels)."""
+
+    def __init__(self, store: Store, config: dict[str, Any], dtype: str) -> None: ...
+    def plan(self, engine: Engine, height: int, width: int, policy: dict[str, Any]) -> Plan:
+        """height, width of the latents."""
+    @property
+    def frames_per_latent(self) -> int: ...
+    @property
+    def spatial_scale(self) -> int: ...
+
+class Plan:
+    """policy dicts: level "resident" | "model" | "block" | "leaf" | "auto"; blocks_per_group int; tier "host" | "disk"; use_stream bool;
+    resident_fraction float; vram, ram int or None; vram_outside, ram_outside int; readers int; choose_knobs bool;
+    row_chunk int; cache_text bool; state_on_host bool. Missing keys take the default of wo_policy_default. Unknown keys: ValueError."""
+
+    def summary(self) -> dict[str, Any]:
+        """The fields of wo_plan_summary; policy and knobs flattened into policy_* and knobs_*; tiers and levels as words."""
+    def groups(self) -> list[dict[str, Any]]:
+        """name, first_layer, layers, bytes, tier ("device" = resident)."""
+    def passes(self) -> list[dict[str, Any]]:
+        """visits, streamed_bytes, activation_bytes, activation_live_bytes."""
+    def visits(self, index: int) -> list[int]: ...
+
+class Engine:
+    """Streams, readers, the work arena, residents and slabs. One call at a time: a second one raises BusyError."""
+
+    def __init__(self, device: str = "cpu") -> None: ...
+    @property
+    def device(self) -> str: ...
+    def reserve(self, bytes: int) -> None: ...
+    def release_arena(self) -> None: ...
+    def drop(self, component: Component | None = None) -> None: ...
+    def drop_residents(self, component: Component | None = None) -> None: ...
+    def held(self) -> dict[str, int]: ...
+    def cancel(self) -> None: ...
+
+class Exec:
+    """A component in execution under a plan. Use as a context manager, or close()."""
+
+    def __init__(self, engine: Engine, component: Component, plan: Plan) -> None: ...
+    def encode(self, ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """TextEncoder: real token ids of each prompt -> [tokens, d_model] each."""
+    def prepare(self, text: Sequence[tuple[int, NDArray[np.float32]]], frames: int, height: int, width: int, unfolded: bool = False, follow: bool = True) -> None:
+        """Transformer: (rows, embeds [real, text_dim]) of each batch item; starts a generation. Call again when the texts change.
+        follow: a step comes next (its first weights are prefetched)."""
+    def step(self, latents: NDArray[np.float32], timesteps: NDArray[np.float32], follow: bool = False) -> NDArray[np.float32]:
+        """Transformer: latents [B, C, F, h, w], timesteps [B] -> velocity [B, C_out, F, h, w]. follow: another step comes next."""
+    def decode(self, latent: NDArray[np.float32], first: bool, follow: bool = False) -> NDArray[np.float32]:
+        """VaeDecoder: latent [z, h, w] -> frames [T, H, W, out_channels] in [-1, 1]."""
+    def close(self) -> dict[str, Any]:
+        """Gives memory back; returns the fields of wo_report. Further calls return the same dict."""
+    def __enter__(self) -> Exec: ...
+    def __exit__(self, *args: object) -> None: ...
+
+def set_num_threads(threads: int) -> None: ...
+def get_num_threads() -> int: ...
+def default_num_threads() -> tuple[int, str]:
+    """The default and why."""
+def cpu_features() -> list[dict[str, Any]]:
+    """One dict per instruction set, plain to best: name, built, supported, chosen."""
+def describe_device(name: str = "cpu") -> str:
+    """Lines for `wanoffload doctor`: what was chosen and why."""
+def device_memory(name: str = "cpu") -> tuple[int, int]:
+    """(free, total) bytes; cpu respects the cgroup limit."""
+def host_memory() -> dict[str, int]:
+    """Counted host memory of the core: current, peak."""
+
+class _testing:
+    """Switches for the test suite; static methods only."""
+
+    @staticmethod
+    def force_isa(name: str | None) -> None: ...
+    @staticmethod
+    def edges() -> list[tuple[str, str]]: ...
+    @staticmethod
+    def configure(engine: Engine, **fields: Any) -> None:
+        """cut_edges, delay_edges (lists of names), delay_seconds, poison, chaos_seed, chaos_delay, fail_copy_at."""
+    @staticmethod
+    def fail_allocation(n: int) -> None: ...
+    @staticmethod
+    def fail_read(n: int) -> None: ...
+    @staticmethod
+    def delay_reads(seconds: float) -> None: ...
+    @staticmethod
+    def reset_peak() -> None: ...
+    @staticmethod
+    def tiles_after_cancel(engine: Engine) -> int: ...
