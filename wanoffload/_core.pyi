@@ -98,8 +98,9 @@ class Exec:
         follow: a step comes next (its first weights are prefetched)."""
     def step(self, latents: NDArray[np.float32], timesteps: NDArray[np.float32], follow: bool = False) -> NDArray[np.float32]:
         """Transformer: latents [B, C, F, h, w], timesteps [B] -> velocity [B, C_out, F, h, w]. follow: another step comes next."""
-    def decode(self, latent: NDArray[np.float32], first: bool, follow: bool = False) -> NDArray[np.float32]:
-        """VaeDecoder: latent [z, h, w] -> frames [T, H, W, out_channels] in [-1, 1]."""
+    def decode(self, latent: NDArray[np.float32], first: bool, follow: bool = False, clamp: bool = True) -> NDArray[np.float32]:
+        """VaeDecoder: latent [z, h, w] -> frames [T, H, W, out_channels] in [-1, 1]. clamp=False leaves values outside as they are
+        (tiles are blended before they are clamped)."""
     def close(self) -> dict[str, Any]:
         """Gives memory back; returns the fields of wo_report. Further calls return the same dict."""
     def __enter__(self) -> Exec: ...

@@ -72,6 +72,7 @@ typedef struct wo_vae_request {
     int64_t height, width;  /* of the latents */
     const float *latent;    /* F32 [z_dim, height, width] */
     float *frames;          /* F32 [T, 8*height, 8*width, out_channels], clamped to [-1, 1] */
+    bool unclamped;         /* leave values outside [-1, 1] as they are: tiles are blended first and clamped then */
 } wo_vae_request;
 enum { WO_VAE_FIRST, WO_VAE_NEXT, WO_VAE_PASSES };
 wo_status wo_vae_decoder_forward(const void *model, wo_exec *x, int pass, const void *request, wo_error *err);
