@@ -1,7 +1,8 @@
-"""The C core. Arrays handed in are read while the call lasts; arrays handed out are new. Long calls release the GIL, run on a
-core thread, and raise KeyboardInterrupt soon after Ctrl-C. Errors are the classes of wanoffload.errors."""
+"""The C core. Arrays handed in are read while the call lasts; arrays handed out are new. Long calls release the GIL, run
+on a core thread, and raise KeyboardInterrupt soon after Ctrl-C. Errors are the classes of wanoffload.errors."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,82 +11,118 @@ from numpy.typing import NDArray
 class Store:
     """An opened checkpoint: a .safetensors file, an index.json, or a folder that holds one of them."""
 
-    def __init__(self, path: str) -> None: ...
+    def __init__(self, path: str | os.PathLike[str]) -> None: ...
     def entries(self) -> list[dict[str, Any]]:
-        """One dict per tensor: name, dtype, shape, file, offset, bytes, skipped (None or why)."""
+        """One dict per tensor: name, dtype, shape, file (its path), offset, bytes, skipped (None or why)."""
     @property
-    def files(self) -> list[str]: ...
+    def files(self) -> list[str]:
+        """Paths of the files."""
     @property
-    def bytes(self) -> int: ...
+    def bytes(self) -> int:
+        """Size of all files together."""
 
 class Component:
     """A network bound to a checkpoint. Base of the three below."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What plans and reports call it."""
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> str:
+        """Dtype of use."""
     @property
     def bytes(self) -> int:
         """Weight bytes in the dtype of use, embedding tables left out."""
     def layers(self) -> list[dict[str, Any]]:
         """One dict per layer in execution order: name, block (name or None), bytes, params (names), read_by_row."""
-    def blocks(self) -> list[str]: ...
+    def blocks(self) -> list[str]:
+        """Names of the blocks in execution order."""
     def unused(self) -> list[tuple[str, str]]:
         """(tensor, reason) for every tensor of the checkpoint that is never read."""
 
 class TextEncoder(Component):
-    """config: vocab_size d_model d_kv d_ff num_layers num_heads relative_attention_num_buckets relative_attention_max_distance
-    layer_norm_epsilon. dtype: float32, bfloat16 or float16."""
+    """A UMT5 encoder. dtype: float32, bfloat16 or float16.
 
-    def __init__(self, store: Store, config: dict[str, Any], dtype: str) -> None: ...
-    def plan(self, engine: Engine, tokens: Sequence[int], policy: dict[str, Any]) -> Plan:
+    config: vocab_size d_model d_kv d_ff num_layers num_heads relative_attention_num_buckets
+    relative_attention_max_distance layer_norm_epsilon."""
+
+    def __init__(self, store: Store, config: Mapping[str, Any], dtype: str) -> None: ...
+    def plan(self, engine: Engine, tokens: Sequence[int], policy: Mapping[str, Any]) -> Plan:
         """tokens: real tokens of each prompt."""
 
 class Transformer(Component):
-    """config: diffusers' WanTransformer3DModel config (num_layers num_attention_heads attention_head_dim ffn_dim in_channels
-    out_channels text_dim freq_dim eps cross_attn_norm)."""
+    """A WAN transformer. dtype: float32, bfloat16 or float16.
 
-    def __init__(self, store: Store, config: dict[str, Any], dtype: str) -> None: ...
-    def plan(self, engine: Engine, frames: int, height: int, width: int, text: Sequence[tuple[int, int]], policy: dict[str, Any], unfolded: bool = False) -> Plan:
+    config: diffusers' WanTransformer3DModel config (num_layers num_attention_heads attention_head_dim ffn_dim
+    in_channels out_channels text_dim freq_dim eps cross_attn_norm)."""
+
+    def __init__(self, store: Store, config: Mapping[str, Any], dtype: str) -> None: ...
+    def plan(
+        self,
+        engine: Engine,
+        frames: int,
+        height: int,
+        width: int,
+        text: Sequence[tuple[int, int]],
+        policy: Mapping[str, Any],
+        unfolded: bool = False,
+    ) -> Plan:
         """frames, height, width of the latents; text: (rows, real) of each batch item."""
 
 class VaeDecoder(Component):
-    """config: diffusers' AutoencoderKLWan config (base_dim decoder_base_dim z_dim dim_mult num_res_blocks temperal_downsample out_channels)."""
+    """A WAN VAE's decoder. dtype: float32, bfloat16 or float16.
 
-    def __init__(self, store: Store, config: dict[str, Any], dtype: str) -> None: ...
-    def plan(self, engine: Engine, height: int, width: int, policy: dict[str, Any]) -> Plan:
+    config: diffusers' AutoencoderKLWan config (base_dim z_dim dim_mult num_res_blocks temperal_downsample; optional:
+    decoder_base_dim, else base_dim; out_channels, else 3)."""
+
+    def __init__(self, store: Store, config: Mapping[str, Any], dtype: str) -> None: ...
+    def plan(self, engine: Engine, height: int, width: int, policy: Mapping[str, Any]) -> Plan:
         """height, width of the latents."""
     @property
-    def frames_per_latent(self) -> int: ...
+    def frames_per_latent(self) -> int:
+        """Frames that each latent frame but the first becomes."""
     @property
-    def spatial_scale(self) -> int: ...
+    def spatial_scale(self) -> int:
+        """Pixels per latent along height and width."""
 
 class Plan:
-    """policy dicts: level "resident" | "model" | "block" | "leaf" | "auto"; blocks_per_group int; tier "host" | "disk"; use_stream bool;
-    resident_fraction float; vram, ram int or None; vram_outside, ram_outside int; readers int; choose_knobs bool;
-    row_chunk int; cache_text bool; state_on_host bool. Missing keys take the default of wo_policy_default. Unknown keys: ValueError."""
+    """What will happen, in bytes, before anything runs. Made by a component's plan().
+
+    policy: level "resident" | "model" | "block" | "leaf" | "auto"; blocks_per_group int; tier "host" | "disk";
+    use_stream bool; resident_fraction float; vram, ram int or None; vram_outside, ram_outside int; readers int;
+    choose_knobs bool; row_chunk int; cache_text bool; state_on_host bool. Missing keys take the default of
+    wo_policy_default. Unknown keys: ValueError."""
 
     def summary(self) -> dict[str, Any]:
-        """The fields of wo_plan_summary; policy and knobs flattened into policy_* and knobs_*; tiers and levels as words."""
+        """The fields of wo_plan_summary; policy and knobs flattened into policy_* and knobs_*; tiers, levels as words."""
     def groups(self) -> list[dict[str, Any]]:
         """name, first_layer, layers, bytes, tier ("device" = resident)."""
     def passes(self) -> list[dict[str, Any]]:
         """visits, streamed_bytes, activation_bytes, activation_live_bytes."""
-    def visits(self, index: int) -> list[int]: ...
+    def visits(self, index: int) -> list[int]:
+        """The groups that pass `index` acquires, in order."""
 
 class Engine:
-    """Streams, readers, the work arena, residents and slabs. One call at a time: a second one raises BusyError."""
+    """Streams, readers, the work arena, residents and slabs. One call at a time: a second one raises BusyError.
+
+    What it holds of a component goes when the component is dropped or collected."""
 
     def __init__(self, device: str = "cpu") -> None: ...
     @property
-    def device(self) -> str: ...
-    def reserve(self, bytes: int) -> None: ...
-    def release_arena(self) -> None: ...
-    def drop(self, component: Component | None = None) -> None: ...
-    def drop_residents(self, component: Component | None = None) -> None: ...
-    def held(self) -> dict[str, int]: ...
-    def cancel(self) -> None: ...
+    def device(self) -> str:
+        """Name of the device."""
+    def reserve(self, bytes: int) -> None:
+        """Grows the work arena to at least so many bytes."""
+    def release_arena(self) -> None:
+        """Frees the work arena. An open Exec needs it: ValueError."""
+    def drop(self, component: Component | None = None) -> None:
+        """Forgets the residents and host slabs of a component, or of all. An open Exec of it: ValueError."""
+    def drop_residents(self, component: Component | None = None) -> None:
+        """Forgets the residents of a component, or of all. An open Exec of it: ValueError."""
+    def held(self) -> dict[str, int]:
+        """Bytes now held: resident_bytes, slab_bytes, arena_bytes, other_host_bytes."""
+    def cancel(self) -> None:
+        """Stops the call that is running, which then raises KeyboardInterrupt. Any thread."""
 
 class Exec:
     """A component in execution under a plan. Use as a context manager, or close()."""
@@ -93,29 +130,50 @@ class Exec:
     def __init__(self, engine: Engine, component: Component, plan: Plan) -> None: ...
     def encode(self, ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """TextEncoder: real token ids of each prompt -> [tokens, d_model] each."""
-    def prepare(self, text: Sequence[tuple[int, NDArray[np.float32]]], frames: int, height: int, width: int, unfolded: bool = False, follow: bool = True) -> None:
-        """Transformer: (rows, embeds [real, text_dim]) of each batch item; starts a generation. Call again when the texts change.
-        follow: a step comes next (its first weights are prefetched)."""
-    def step(self, latents: NDArray[np.float32], timesteps: NDArray[np.float32], follow: bool = False) -> NDArray[np.float32]:
-        """Transformer: latents [B, C, F, h, w], timesteps [B] -> velocity [B, C_out, F, h, w]. follow: another step comes next."""
-    def decode(self, latent: NDArray[np.float32], first: bool, follow: bool = False, clamp: bool = True) -> NDArray[np.float32]:
-        """VaeDecoder: latent [z, h, w] -> frames [T, H, W, out_channels] in [-1, 1]. clamp=False leaves values outside as they are
-        (tiles are blended before they are clamped)."""
+    def prepare(
+        self,
+        text: Sequence[tuple[int, NDArray[np.float32]]],
+        frames: int,
+        height: int,
+        width: int,
+        unfolded: bool = False,
+        follow: bool = True,
+    ) -> None:
+        """Transformer: (rows, embeds [real, text_dim]) of each batch item; starts a generation. Call again when the
+        texts change; their sizes are the plan's. follow: a step comes next (its first weights are prefetched)."""
+    def step(
+        self, latents: NDArray[np.float32], timesteps: NDArray[np.float32], follow: bool = False
+    ) -> NDArray[np.float32]:
+        """Transformer: latents [B, C, F, h, w], timesteps [B] -> velocity [B, C_out, F, h, w]. follow: another step
+        comes next."""
+    def decode(
+        self, latent: NDArray[np.float32], first: bool, follow: bool = False, clamp: bool = True
+    ) -> NDArray[np.float32]:
+        """VaeDecoder: latent [z, h, w] -> frames [T, H, W, out_channels] in [-1, 1]. clamp=False leaves values outside
+        as they are (tiles are blended before they are clamped). follow: another frame comes next."""
     def close(self) -> dict[str, Any]:
-        """Gives memory back; returns the fields of wo_report. Further calls return the same dict."""
+        """Gives memory back; returns the fields of wo_report. Further calls return the same numbers."""
     def __enter__(self) -> Exec: ...
     def __exit__(self, *args: object) -> None: ...
 
-def set_num_threads(threads: int) -> None: ...
-def get_num_threads() -> int: ...
+def set_num_threads(threads: int) -> None:
+    """Sets the compute threads of the process."""
+
+def get_num_threads() -> int:
+    """Compute threads of the process."""
+
 def default_num_threads() -> tuple[int, str]:
     """The default and why."""
+
 def cpu_features() -> list[dict[str, Any]]:
     """One dict per instruction set, plain to best: name, built, supported, chosen."""
+
 def describe_device(name: str = "cpu") -> str:
     """Lines for `wanoffload doctor`: what was chosen and why."""
+
 def device_memory(name: str = "cpu") -> tuple[int, int]:
     """(free, total) bytes; cpu respects the cgroup limit."""
+
 def host_memory() -> dict[str, int]:
     """Counted host memory of the core: current, peak."""
 
@@ -123,19 +181,27 @@ class _testing:
     """Switches for the test suite; static methods only."""
 
     @staticmethod
-    def force_isa(name: str | None) -> None: ...
+    def force_isa(name: str | None) -> None:
+        """Forces an instruction set for the process; None returns to the best."""
     @staticmethod
-    def edges() -> list[tuple[str, str]]: ...
+    def edges() -> list[tuple[str, str]]:
+        """(name, meaning) of each synchronisation edge of the streamer."""
     @staticmethod
     def configure(engine: Engine, **fields: Any) -> None:
-        """cut_edges, delay_edges (lists of names), delay_seconds, poison, chaos_seed, chaos_delay, fail_copy_at."""
+        """cut_edges, delay_edges (lists of names), delay_seconds, poison, chaos_seed, chaos_delay, fail_copy_at.
+        What is not given is off."""
     @staticmethod
-    def fail_allocation(n: int) -> None: ...
+    def fail_allocation(n: int) -> None:
+        """The n-th counted allocation from now fails, once; 0 switches off."""
     @staticmethod
-    def fail_read(n: int) -> None: ...
+    def fail_read(n: int) -> None:
+        """The n-th read from now fails with EIO, once; 0 switches off."""
     @staticmethod
-    def delay_reads(seconds: float) -> None: ...
+    def delay_reads(seconds: float) -> None:
+        """Every read first sleeps so long."""
     @staticmethod
-    def reset_peak() -> None: ...
+    def reset_peak() -> None:
+        """Begins a new host_memory()["peak"]."""
     @staticmethod
-    def tiles_after_cancel(engine: Engine) -> int: ...
+    def tiles_after_cancel(engine: Engine) -> int:
+        """Tiles that threads began after the last cancel."""
