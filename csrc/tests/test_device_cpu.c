@@ -1,0 +1,330 @@
+/* What is special about the cpu device: memory, threads, instruction sets; and the registry. */
+#include "base/memory.h"
+#include "device/cpu/internal.h"
+#include "tests/check.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static wo_error err;
+
+/* Runs fn in a child with one environment variable set, and returns how it ended (as of waitpid). */
+static int in_child(void (*fn)(void), const char *variable, const char *value) {
+    fflush(NULL);
+    const pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        if (variable != NULL)
+            setenv(variable, value, 1);
+        fn();
+        _exit(0);
+    }
+    int status = 0;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return status;
+}
+
+static wo_device *open_cpu(void) {
+    wo_device *d = NULL;
+    CHECK_OK(wo_device_open("cpu", &d, &err), &err);
+    return d;
+}
+
+static void open_with_bad_threads(void) {
+    wo_device *d = NULL;
+    CHECK_STATUS(wo_device_open("cpu", &d, &err), WO_EVALUE);
+    CHECK_CONTAINS(err.message, "WANOFFLOAD_NUM_THREADS");
+    CHECK_CONTAINS(err.message, getenv("WANOFFLOAD_NUM_THREADS"));
+    CHECK(wo_cpu_threads() >= 1);
+    CHECK(wo_memory_current() == 0);
+}
+
+static void open_with_three_threads(void) {
+    CHECK(wo_cpu_threads() == 3);
+    wo_device *d = open_cpu();
+    CHECK(wo_cpu_threads() == 3);
+    wo_device_close(d);
+}
+
+static void the_environment_sets_the_threads_and_a_bad_value_is_named(void) {
+    CHECK(in_child(open_with_three_threads, "WANOFFLOAD_NUM_THREADS", "3") == 0);
+    const char *bad[] = {"0", "-2", "two", "3x", "99999999999999999999", "1025", " "};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(in_child(open_with_bad_threads, "WANOFFLOAD_NUM_THREADS", bad[i]) == 0);
+}
+
+static void open_with_unknown_isa(void) {
+    wo_device *d = NULL;
+    CHECK_STATUS(wo_device_open("cpu", &d, &err), WO_EVALUE);
+    CHECK_CONTAINS(err.message, "WANOFFLOAD_TEST_ISA is 'avx9'");
+    CHECK_CONTAINS(err.message, "generic, avx2, avx512, avx512_bf16, amx");
+}
+
+static void open_with_generic_isa(void) {
+    char text[2000];
+    wo_device *d = open_cpu();
+    CHECK(wo_cpu_isa() == WO_ISA_GENERIC);
+    wo_cpu_describe(text, sizeof text);
+    CHECK_CONTAINS(text, "generic (plain C): in use: chosen by a test switch");
+    wo_device_close(d);
+}
+
+static void the_environment_forces_an_instruction_set_and_a_bad_value_is_named(void) {
+    CHECK(in_child(open_with_unknown_isa, "WANOFFLOAD_TEST_ISA", "avx9") == 0);
+    CHECK(in_child(open_with_generic_isa, "WANOFFLOAD_TEST_ISA", "generic") == 0);
+}
+
+static void each_instruction_set_can_be_forced_or_says_why_not(void) {
+    char text[2000];
+    wo_device *d = open_cpu();
+    const wo_isa best = wo_cpu_isa();
+    for (int i = 0; i < WO_ISA_COUNT; i++) {
+        const wo_isa isa = (wo_isa)i;
+        if (wo_isa_supported(isa)) {
+            CHECK(wo_isa_built(isa) && isa <= best);
+            CHECK_OK(wo_cpu_force_isa(isa, &err), &err);
+            CHECK(wo_cpu_isa() == isa);
+            wo_cpu_describe(text, sizeof text);
+            CHECK_CONTAINS(text, ": in use: chosen by a test switch\n");
+            CHECK_CONTAINS(text, wo_isa_name(isa));
+        } else {
+            CHECK_STATUS(wo_cpu_force_isa(isa, &err), WO_EVALUE);
+            CHECK_CONTAINS(err.message, wo_isa_name(isa));
+        }
+    }
+    CHECK(wo_isa_supported(WO_ISA_GENERIC));
+    CHECK_OK(wo_cpu_force_isa(WO_ISA_COUNT, &err), &err);
+    CHECK(wo_cpu_isa() == best);
+    wo_cpu_describe(text, sizeof text);
+    CHECK_CONTAINS(text, "in use: the best");
+    for (int i = best + 1; i < WO_ISA_COUNT; i++)
+        CHECK_CONTAINS(text, wo_isa_name((wo_isa)i));
+    char small[40];
+    memset(small, 'x', sizeof small);
+    wo_cpu_describe(small, sizeof small);
+    CHECK(memchr(small, 0, sizeof small) != NULL);
+    wo_device_close(d);
+}
+
+/* Each variant's own table must be the one in use: a table of another would run other instructions under this name. */
+static void forcing_an_instruction_set_changes_the_table(void) {
+    const wo_cpu_kernels *tables[WO_ISA_COUNT];
+    for (int i = 0, n = 0; i < WO_ISA_COUNT; i++) {
+        if (!wo_isa_supported((wo_isa)i))
+            continue;
+        CHECK_OK(wo_cpu_force_isa((wo_isa)i, &err), &err);
+        tables[n++] = wo_cpu_table();
+        for (int j = 0; j + 1 < n; j++)
+            CHECK(tables[j] != tables[n - 1]);
+    }
+    CHECK_OK(wo_cpu_force_isa(WO_ISA_COUNT, &err), &err);
+}
+
+static void write_past_the_end(void) {
+    wo_device *d = open_cpu();
+    void *p = NULL;
+    signal(SIGSEGV, SIG_DFL);
+    CHECK_OK(d->memory->alloc(d, 8192, "a slot", &p, &err), &err);
+    memset(p, 1, 8192);
+    *((volatile char *)p + 8192) = 1;
+}
+
+static void device_memory_is_aligned_counted_and_guarded(void) {
+    const int status = in_child(write_past_the_end, NULL, NULL);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    wo_device *d = open_cpu();
+    const uint64_t before = wo_memory_current();
+    void *p = NULL, *q = NULL;
+    CHECK(d->memory->version == WO_DEVICE_ABI && d->memory->size == sizeof *d->memory);
+    CHECK(d->memory->host_addressable);
+    CHECK_OK(d->memory->alloc(d, 5000, "an arena", &p, &err), &err);
+    CHECK_OK(d->memory->host_alloc(d, 3000, "a slab", &q, &err), &err);
+    CHECK((uintptr_t)p % 4096 == 0 && (uintptr_t)q % 64 == 0);
+    CHECK(wo_memory_current() == before + 8000);
+    d->memory->release(d, p);
+    d->memory->host_release(d, q);
+    CHECK(wo_memory_current() == before);
+    wo_memory_fail_at(1);
+    CHECK_STATUS(d->memory->alloc(d, 100, "the ring of the transformer", &p, &err), WO_ENOMEMORY);
+    CHECK_CONTAINS(err.message, "the ring of the transformer");
+    wo_device_close(d);
+}
+
+static void write_file(const char *root, const char *path, const char *text) {
+    char full[512];
+    snprintf(full, sizeof full, "%s/%s", root, path);
+    for (char *slash = full + strlen(root) + 1; (slash = strchr(slash, '/')) != NULL; *slash++ = '/') {
+        *slash = 0;
+        mkdir(full, 0700);
+    }
+    FILE *f = fopen(full, "w");
+    CHECK(f != NULL);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void check_budget(const char *root, uint64_t free_mib, uint64_t total_mib) {
+    uint64_t free_bytes = 0, total_bytes = 0;
+    CHECK_OK(wo_cpu_read_budget(root, &free_bytes, &total_bytes, &err), &err);
+    CHECK(free_bytes == free_mib << 20);
+    CHECK(total_bytes == total_mib << 20);
+}
+
+static void the_budget_respects_the_limits_of_every_control_group_above(void) {
+    char root[] = "/tmp/wo_test_budget_XXXXXX", command[100];
+    uint64_t a, b;
+    CHECK(mkdtemp(root) != NULL);
+    CHECK_STATUS(wo_cpu_read_budget(root, &a, &b, &err), WO_EOS);
+    CHECK_CONTAINS(err.path, "proc/meminfo");
+    write_file(root, "proc/meminfo", "MemTotal:       16777216 kB\nMemFree:  1024 kB\nMemAvailable:   12582912 kB\n");
+    check_budget(root, 12288, 16384);
+
+    write_file(root, "proc/self/cgroup", "0::/outer/inner\n"); /* version 2 */
+    write_file(root, "sys/fs/cgroup/outer/inner/memory.max", "max\n");
+    write_file(root, "sys/fs/cgroup/outer/inner/memory.current", "1048576\n");
+    check_budget(root, 12288, 16384);
+    write_file(root, "sys/fs/cgroup/outer/inner/memory.max", "8589934592\n");
+    write_file(root, "sys/fs/cgroup/outer/inner/memory.current", "3221225472\n"); /* 3 GiB, of which 2 are page cache */
+    write_file(root, "sys/fs/cgroup/outer/inner/memory.stat", "anon 1073741824\ninactive_file 1073741824\nactive_file 1073741824\n");
+    check_budget(root, 7168, 8192);
+    write_file(root, "sys/fs/cgroup/outer/memory.max", "10737418240\n"); /* 10 GiB: more than inner has, but 9 are used */
+    write_file(root, "sys/fs/cgroup/outer/memory.current", "9663676416\n");
+    check_budget(root, 1024, 8192);
+    write_file(root, "sys/fs/cgroup/outer/memory.current", "19663676416\n");
+    check_budget(root, 0, 8192);
+    write_file(root, "sys/fs/cgroup/outer/memory.current", "0\n");
+    write_file(root, "sys/fs/cgroup/outer/memory.high", "2147483648\n");
+    check_budget(root, 2048, 2048);
+
+    write_file(root, "proc/self/cgroup", "5:cpu,cpuacct:/\n4:memory:/job\n"); /* version 1 */
+    check_budget(root, 12288, 16384);
+    write_file(root, "sys/fs/cgroup/memory/job/memory.limit_in_bytes", "9223372036854771712\n");
+    write_file(root, "sys/fs/cgroup/memory/job/memory.usage_in_bytes", "17179869184\n");
+    check_budget(root, 12288, 16384);
+    write_file(root, "sys/fs/cgroup/memory/job/memory.limit_in_bytes", "4294967296\n");
+    write_file(root, "sys/fs/cgroup/memory/job/memory.usage_in_bytes", "2147483648\n");
+    write_file(root, "sys/fs/cgroup/memory/job/memory.stat", "cache 1\ntotal_inactive_file 1073741824\ntotal_active_file 0\n");
+    check_budget(root, 3072, 4096);
+    snprintf(command, sizeof command, "rm -r %s", root);
+    CHECK(system(command) == 0);
+
+    wo_device *d = open_cpu();
+    CHECK_OK(d->memory->budget(d, &a, &b, &err), &err);
+    CHECK(a > 0 && a <= b);
+    wo_device_close(d);
+}
+
+static void every_open_yields_the_one_device_and_streams_keep_it_open(void) {
+    wo_device *a = open_cpu(), *b = open_cpu();
+    wo_stream *s = NULL;
+    int64_t x = 1, y = 2;
+    CHECK(a == b && strcmp(a->name, "cpu") == 0);
+    CHECK_OK(a->stream->create(a, "last", &s, &err), &err);
+    wo_device_close(a);
+    wo_device_close(b);
+    CHECK_OK(a->stream->copy(s, &y, &x, sizeof x, &err), &err);
+    CHECK_OK(a->stream->sync(s, &err), &err);
+    CHECK(y == 1);
+    a->stream->destroy(s);
+    CHECK(wo_memory_current() == 0);
+    wo_device_close(NULL);
+}
+
+static void opening_without_memory_is_a_clean_error(void) {
+    wo_device *d = NULL;
+    int failures = 0;
+    for (int64_t n = 1;; n++, failures++) {
+        wo_memory_fail_at(n);
+        if (wo_device_open("cpu", &d, &err) == WO_OK)
+            break;
+        CHECK(err.code == WO_ENOMEMORY);
+        CHECK(wo_memory_current() == 0);
+    }
+    wo_memory_fail_at(0);
+    CHECK(failures >= 1);
+    wo_device_close(d);
+}
+
+static void fixed_bytes_are_what_the_device_and_two_streams_hold(void) {
+    wo_device *d = open_cpu();
+    wo_stream *s[2];
+    for (int threads = 1; threads <= 3; threads++) {
+        CHECK_OK(wo_cpu_set_threads(threads, &err), &err);
+        for (int i = 0; i < 2; i++)
+            CHECK_OK(d->stream->create(d, "fixed", &s[i], &err), &err);
+        const int64_t difference = (int64_t)d->fixed_bytes - (int64_t)wo_memory_current();
+        CHECK(difference > -65536 && difference < 65536);
+        for (int i = 0; i < 2; i++)
+            d->stream->destroy(s[i]);
+    }
+    wo_device_close(d);
+}
+
+static void tile(void *ctx, int64_t index, int worker, void *scratch) {
+    (void)worker, (void)scratch;
+    atomic_fetch_add((atomic_llong *)ctx, index);
+}
+
+static wo_status tiled_add(wo_pool *pool, wo_cancel *cancel, const wo_add_args *args) {
+    return wo_pool_run(pool, 100, tile, args->y.data, cancel);
+}
+
+static void threads_can_change_while_a_stream_computes(void) {
+    static const wo_cpu_kernels table = {.add = tiled_add};
+    wo_device *d = open_cpu();
+    wo_stream *s = NULL;
+    atomic_llong sum = 0;
+    CHECK_STATUS(wo_cpu_set_threads(0, &err), WO_EVALUE);
+    CHECK_STATUS(wo_cpu_set_threads(1025, &err), WO_EVALUE);
+    wo_cpu_set_test_table(&table);
+    CHECK_OK(d->stream->create(d, "resize", &s, &err), &err);
+    const wo_add_args args = {.y = {.data = &sum}};
+    for (int i = 0; i < 300; i++) {
+        CHECK_OK(d->ops->add(s, &args, &err), &err);
+        if (i % 30 == 0) {
+            CHECK_OK(wo_cpu_set_threads(1 + i / 30 % 4, &err), &err);
+            CHECK(wo_cpu_threads() == 1 + i / 30 % 4);
+        }
+    }
+    CHECK_OK(d->stream->sync(s, &err), &err);
+    CHECK(atomic_load(&sum) == 300 * 4950);
+    d->stream->destroy(s);
+    wo_device_close(d);
+    wo_cpu_set_test_table(NULL);
+    CHECK_OK(wo_cpu_set_threads(2, &err), &err); /* also while closed; the next open follows */
+    CHECK(wo_cpu_threads() == 2);
+    d = open_cpu();
+    CHECK(wo_cpu_threads() == 2);
+    wo_device_close(d);
+}
+
+static void devices_that_are_not_there_are_errors_that_name_those_that_are(void) {
+    wo_device *d = NULL;
+    CHECK_STATUS(wo_device_open("cuda", &d, &err), WO_EDEVICE);
+    CHECK_CONTAINS(err.message, "CUDA support is not in this build yet");
+    CHECK_CONTAINS(err.message, wo_device_names());
+    CHECK_STATUS(wo_device_open("cuda:1", &d, &err), WO_EDEVICE);
+    CHECK_STATUS(wo_device_open("tpu", &d, &err), WO_EVALUE);
+    CHECK_CONTAINS(err.message, "'tpu'");
+    CHECK_CONTAINS(err.message, "cpu");
+    CHECK(strcmp(wo_device_names(), "cpu") == 0);
+}
+
+int main(void) {
+    the_environment_sets_the_threads_and_a_bad_value_is_named();
+    the_environment_forces_an_instruction_set_and_a_bad_value_is_named();
+    device_memory_is_aligned_counted_and_guarded();
+    each_instruction_set_can_be_forced_or_says_why_not();
+    forcing_an_instruction_set_changes_the_table();
+    the_budget_respects_the_limits_of_every_control_group_above();
+    every_open_yields_the_one_device_and_streams_keep_it_open();
+    opening_without_memory_is_a_clean_error();
+    fixed_bytes_are_what_the_device_and_two_streams_hold();
+    threads_can_change_while_a_stream_computes();
+    devices_that_are_not_there_are_errors_that_name_those_that_are();
+    CHECK(wo_memory_current() == 0);
+    return 0;
+}

@@ -1,0 +1,78 @@
+/* The dry device: everything succeeds at once, addresses are distinct, nothing is read or written. */
+#include "device/device.h"
+#include "tests/check.h"
+
+static wo_error err;
+
+static void its_memory_is_aligned_and_never_overlaps(wo_device *d) {
+    const size_t sizes[] = {0, 1, 4096, 5000, (size_t)1 << 40, 3};
+    uintptr_t end = 0;
+    void *p = NULL;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        CHECK_OK((i % 2 == 0 ? d->memory->alloc : d->memory->host_alloc)(d, sizes[i], "dry", &p, &err), &err);
+        CHECK(p != NULL && (uintptr_t)p % 4096 == 0 && (uintptr_t)p >= end);
+        end = (uintptr_t)p + sizes[i];
+        (i % 2 == 0 ? d->memory->release : d->memory->host_release)(d, p);
+    }
+    CHECK_STATUS(d->memory->alloc(d, SIZE_MAX, "too much", &p, &err), WO_ENOMEMORY);
+    CHECK_CONTAINS(err.message, "too much");
+    uint64_t free_bytes = 0, total_bytes = 0;
+    CHECK_OK(d->memory->budget(d, &free_bytes, &total_bytes, &err), &err);
+    CHECK(free_bytes > (uint64_t)1 << 50);
+}
+
+static void fail(void *ctx) {
+    *(int *)ctx = 1;
+}
+
+static void streams_do_nothing_and_reach_every_ticket(wo_device *d) {
+    const wo_stream_api *api = d->stream;
+    wo_stream *a = NULL, *b = NULL;
+    wo_event *e = NULL;
+    wo_ticket t;
+    int touched = 0;
+    void *nowhere = NULL;
+    CHECK_OK(d->memory->alloc(d, 64, "nowhere", &nowhere, &err), &err);
+    CHECK_OK(api->create(d, "compute", &a, &err), &err);
+    CHECK_OK(api->create(d, "copy", &b, &err), &err);
+    CHECK(a->device == d && b->device == d);
+    CHECK_OK(api->event_create(d, &e, &err), &err);
+    CHECK_OK(api->copy(a, nowhere, nowhere, 64, &err), &err);
+    CHECK_OK(api->poison(a, nowhere, 64, &err), &err);
+    CHECK_OK(api->host_call(a, fail, &touched, &err), &err);
+    CHECK_OK(api->delay(a, 3600, &err), &err);
+    CHECK_OK(api->wait(b, api->event_expect(e), &err), &err);
+    CHECK_OK(api->event_record(a, e, &t, &err), &err);
+    CHECK(api->reached(t));
+    CHECK_OK(api->host_wait(d, t, &err), &err);
+    CHECK_OK(api->sync(a, &err), &err);
+    CHECK(touched == 0);
+    api->event_destroy(e);
+    api->destroy(a);
+    api->destroy(b);
+    api->destroy(NULL);
+}
+
+static void every_operation_is_there(wo_device *d) {
+    wo_stream *s = NULL;
+    CHECK_OK(d->stream->create(d, "compute", &s, &err), &err);
+#define CALL(op)                                                        \
+    CHECK(d->ops->op != NULL);                                          \
+    CHECK_OK(d->ops->op(s, &(wo_##op##_args){0}, &err), &err);
+    WO_OP_LIST(CALL)
+#undef CALL
+    CHECK(d->ops->attention_workspace(d, &(wo_attention_args){0}) == 0);
+    CHECK(d->ops->conv_workspace(d, &(wo_conv_args){0}) == 0);
+    CHECK(d->ops->linear_workspace(d, &(wo_linear_args){0}) == 0);
+}
+
+int main(void) {
+    wo_device *d = NULL;
+    CHECK_OK(wo_device_open("dry", &d, &err), &err);
+    CHECK(strcmp(d->name, "dry") == 0 && d->fixed_bytes == 0);
+    its_memory_is_aligned_and_never_overlaps(d);
+    streams_do_nothing_and_reach_every_ticket(d);
+    every_operation_is_there(d);
+    wo_device_close(d);
+    return 0;
+}
