@@ -175,7 +175,7 @@ static wo_status add_worker(wo_pool *pool, int index, wo_error *err) {
     worker *w = block;
     *w = (worker){.pool = pool, .index = index, .scratch = (char *)block + head};
     if (index > 0) {
-        char name[16];
+        char name[32]; /* at most 15 characters are written; the compiler cannot know */
         snprintf(name, sizeof name, "wo-compute-%d", index);
         wo_status status = wo_thread_start(&w->thread, worker_main, w, name, err);
         if (status != WO_OK) {
