@@ -1,8 +1,6 @@
 /* The default number of threads. A container is usually limited by a CFS quota, not by an affinity mask: eight threads on a quota
- * of two CPUs run for a quarter of each period and then stand still together, so the quota counts as much as the mask.
- *
- * A process sees its group's path in /proc/self/cgroup. Inside a container without a cgroup namespace that path is the host's and
- * does not exist below the mount, which then is the group itself; so the mount's root is always looked at too. */
+ * of two CPUs run for a quarter of each period and then stand still together, so the quota counts as much as the mask. */
+#include "base/cgroup.h"
 #include "base/cpus.h"
 #include "base/pool.h"
 
@@ -46,7 +44,8 @@ static int read_numbers(const char *path, long long *numbers, int wanted) {
 }
 
 /* The quota of one group. "max" in a cpu.max and -1 in a cfs_quota_us mean no limit. */
-static void look_at(quota *best, const char *folder, int version) {
+static void look_at(void *ctx, const char *folder, int version) {
+    quota *best = ctx;
     char path[PATH_BYTES + 32];
     long long n[2] = {0, 0}; /* quota, period */
     if (version == 2) {
@@ -62,60 +61,9 @@ static void look_at(quota *best, const char *folder, int version) {
         offer(best, (double)n[0] / (double)n[1], path);
 }
 
-/* The group `path` below `mount`, and every group above it up to the mount. */
-static void look_upwards(quota *best, const char *mount, const char *path, int version) {
-    char folder[PATH_BYTES];
-    int length = snprintf(folder, sizeof folder, "%s%s", mount, strcmp(path, "/") == 0 ? "" : path);
-    if (length < 0 || (size_t)length >= sizeof folder || strstr(path, "..") != NULL) {
-        look_at(best, mount, version);
-        return;
-    }
-    for (;;) {
-        look_at(best, folder, version);
-        char *slash = strrchr(folder, '/');
-        if (strlen(folder) <= strlen(mount) || slash == NULL)
-            return;
-        *slash = '\0';
-    }
-}
-
-/* One line of /proc/self/cgroup is "id:controllers:path"; version 2 has no controllers named. */
-static void look_at_line(quota *best, const char *root, char *line) {
-    char *controllers = strchr(line, ':');
-    char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
-    if (path == NULL)
-        return;
-    *path++ = '\0';
-    controllers++;
-    path[strcspn(path, "\n")] = '\0';
-    char mount[PATH_BYTES];
-    if (controllers[0] == '\0') {
-        snprintf(mount, sizeof mount, "%s/sys/fs/cgroup", root);
-        look_upwards(best, mount, path, 2);
-        return;
-    }
-    bool has_cpu = false;
-    for (char *rest = controllers, *name; (name = strsep(&rest, ",")) != NULL;)
-        has_cpu = has_cpu || strcmp(name, "cpu") == 0;
-    if (has_cpu) {
-        snprintf(mount, sizeof mount, "%s/sys/fs/cgroup/cpu", root);
-        look_upwards(best, mount, path, 1);
-        snprintf(mount, sizeof mount, "%s/sys/fs/cgroup/cpu,cpuacct", root);
-        look_upwards(best, mount, path, 1);
-    }
-}
-
 double wo_cpus_quota(const char *root, char *where, size_t bytes) {
     quota best = {.cpus = 0};
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    FILE *f = fopen(path, "re");
-    if (f != NULL) {
-        char line[PATH_BYTES];
-        while (fgets(line, sizeof line, f) != NULL)
-            look_at_line(&best, root, line);
-        fclose(f);
-    }
+    wo_cgroup_visit(root, "cpu", look_at, &best);
     snprintf(where, bytes, "%s", best.where);
     return best.cpus;
 }
