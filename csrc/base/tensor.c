@@ -19,8 +19,7 @@ static const dtype_row DTYPES[WO_DTYPE_COUNT] = {
 };
 
 size_t wo_dtype_size(wo_dtype dtype) {
-    assert((unsigned)dtype < WO_DTYPE_COUNT);
-    return DTYPES[dtype].bytes;
+    return (unsigned)dtype < WO_DTYPE_COUNT ? DTYPES[dtype].bytes : 0;
 }
 
 const char *wo_dtype_name(wo_dtype dtype) {

@@ -35,7 +35,7 @@ typedef struct wo_tensor {
     int64_t shape[WO_MAX_RANK]; /* row-major, the last axis contiguous; unused axes are 1 */
 } wo_tensor;
 
-size_t wo_dtype_size(wo_dtype dtype);
+size_t wo_dtype_size(wo_dtype dtype);                       /* 0 for WO_DTYPE_COUNT, the dtype of no known kind */
 const char *wo_dtype_name(wo_dtype dtype);                  /* "float32" */
 bool wo_dtype_from_name(const char *name, wo_dtype *out);   /* "float32" or "F32" */
 

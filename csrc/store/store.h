@@ -9,14 +9,15 @@
 typedef struct wo_store wo_store;
 
 typedef struct wo_entry {
-    const char *name; /* owned by the store */
-    wo_dtype dtype;
+    const char *name;          /* owned by the store */
+    wo_dtype dtype;            /* WO_DTYPE_COUNT for one that is not in the list; then skipped says so */
+    const char *dtype_at_rest; /* as the file spells it ("F8_E4M3"); owned by the store */
     int32_t rank;
     int64_t shape[WO_MAX_RANK];
-    int32_t file;       /* index for wo_store_file_path */
-    uint64_t offset;    /* from the start of the file; maybe unaligned */
+    int32_t file;              /* index for wo_store_file_path */
+    uint64_t offset;           /* from the start of the file; maybe unaligned */
     uint64_t bytes;
-    const char *skipped; /* NULL, or why this tensor cannot be used ("dtype int64 is not a weight") */
+    const char *skipped;       /* NULL, or why this tensor cannot be used ("dtype int64 is not a weight") */
 } wo_entry;
 
 /* path: X.safetensors, X.safetensors.index.json, or a folder that holds one of diffusion_pytorch_model / model
