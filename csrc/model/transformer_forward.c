@@ -1,0 +1,440 @@
+/* The two passes of the WAN transformer. PREPARE: text -> context -> (with the cache) keys and values of every block, kept.
+ * STEP: latents and timesteps -> velocity. The items of the batch (prompts, both sides of guidance) are rows of the same products, so
+ * one pass over the weights serves all of them; only attention looks at one item at a time.
+ *
+ *   X [B*S, d] float32  ->  LN, modulation  ->  q, k, v  ->  RMS, rope  ->  attention  ->  X += gate * to_out
+ *                       ->  LN  ->  q; k, v of the text  ->  attention  ->  X += to_out
+ *                       ->  LN, modulation  ->  ffn (chunks of rows)    ->  X += gate * out
+ *
+ * Source: Wan2.1 wan/modules/model.py, diffusers 0.42 transformer_wan.py.
+ */
+#include "model/apply.h"
+#include "model/transformer.h"
+
+#include <math.h>
+
+/* What of PREPARE a STEP finds again; keys and values have the block's index in the low half of the key. */
+enum { KEEP_CONTEXT, KEEP_ROPE_COS, KEEP_ROPE_SIN, KEEP_TEXT_K, KEEP_TEXT_V };
+/* Rows of the modulation of one block. */
+enum { SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_FFN, SCALE_FFN, GATE_FFN, MODULATIONS };
+/* Up to so many rows of text (of the longest item) its products run in the dot form. */
+enum { DOT_ROWS = 32 };
+
+typedef struct run {
+    const wo_transformer *m;
+    wo_exec *x;
+    const wo_transformer_request *r;
+    int64_t tokens, rows; /* of one item; of all items */
+    int64_t text_rows;    /* of all items, as computed */
+    wo_form text_form;
+    wo_tensor residual;   /* X, F32 [rows, width] */
+    wo_tensor time, modulation_base; /* e, F32 [batch, width]; e0, F32 [MODULATIONS * batch, width], batch inside */
+    wo_tensor cos, sin;
+} run;
+
+/* The zero rows are folded into one key where that saves any. */
+static bool is_folded(const run *p, const wo_text *text) {
+    return !p->r->unfolded && text->rows - text->real >= 2;
+}
+
+static int64_t computed_rows(const run *p, const wo_text *text) {
+    return is_folded(p, text) ? text->real + 1 : text->rows;
+}
+
+static wo_status check_request(const wo_transformer_request *r, wo_error *err) {
+    const int64_t sizes[] = {r->batch, r->frames, r->height, r->width};
+    const char *names[] = {"batch", "frames", "height", "width"};
+    for (int i = 0; i < 4; i++)
+        if (sizes[i] < 1 || sizes[i] > WO_CONFIG_LIMIT)
+            WO_FAIL(err, WO_EVALUE, "transformer: %s of the latents must be between 1 and %d, but is %lld", names[i],
+                    (int)WO_CONFIG_LIMIT, (long long)sizes[i]);
+    uint64_t elements = 1;
+    for (int i = 0; i < 4; i++)
+        if (!wo_mul_size(elements, (uint64_t)sizes[i], &elements) || elements > INT32_MAX)
+            WO_FAIL(err, WO_EVALUE, "transformer: latents of %lld x %lld x %lld x %lld are too large", (long long)r->batch,
+                    (long long)r->frames, (long long)r->height, (long long)r->width);
+    if (r->height % 2 != 0 || r->width % 2 != 0)
+        WO_FAIL(err, WO_EVALUE, "transformer: height and width of the latents must be even, but are %lld and %lld",
+                (long long)r->height, (long long)r->width);
+    for (int64_t b = 0; b < r->batch; b++)
+        if (r->text[b].rows < 1 || r->text[b].rows > WO_CONFIG_LIMIT || r->text[b].real < 0 || r->text[b].real > r->text[b].rows)
+            WO_FAIL(err, WO_EVALUE, "transformer: item %lld has %lld rows of text, of which %lld are real; there must be 1 to %d rows",
+                    (long long)b, (long long)r->text[b].rows, (long long)r->text[b].real, (int)WO_CONFIG_LIMIT);
+    return WO_OK;
+}
+
+static wo_status run_init(run *p, const wo_transformer *m, wo_exec *x, const wo_transformer_request *r, wo_error *err) {
+    int64_t longest = 0;
+    WO_TRY(check_request(r, err));
+    *p = (run){.m = m, .x = x, .r = r, .tokens = r->frames * (r->height / 2) * (r->width / 2)};
+    p->rows = r->batch * p->tokens;
+    for (int64_t b = 0; b < r->batch; b++) {
+        int64_t rows = computed_rows(p, &r->text[b]);
+        p->text_rows += rows;
+        longest = rows > longest ? rows : longest;
+    }
+    p->text_form = longest <= DOT_ROWS ? WO_FORM_DOT : WO_FORM_TILE;
+    return WO_OK;
+}
+
+static wo_status keep(const run *p, int what, int64_t block, const wo_tensor *like, wo_tensor *out, wo_error *err) {
+    bool fresh;
+    uint64_t key = (uint64_t)what << 32 | (uint64_t)block;
+    return wo_exec_keep(p->x, key, false, like->dtype, like->rank, like->shape, out, &fresh, err);
+}
+
+/* ---- PREPARE ---- */
+
+/* The text of all items, one after the other, in the dtype of operands; rows beyond the real ones are zero. */
+static wo_status load_text(const run *p, wo_tensor *text, wo_error *err) {
+    int64_t dim = p->m->config.text_dim, first = 0;
+    wo_tensor wide;
+    WO_TRY(wo_exec_new(p->x, &wide, err, WO_F32, p->text_rows, dim));
+    for (int64_t b = 0; b < p->r->batch; b++) {
+        const wo_text *item = &p->r->text[b];
+        int64_t rows = computed_rows(p, item);
+        if (item->real > 0) {
+            wo_tensor real = wo_tensor_rows(&wide, first, item->real);
+            WO_TRY(wo_exec_upload(p->x, &real, item->embeds, err));
+        }
+        if (rows > item->real) {
+            wo_tensor zero = wo_tensor_rows(&wide, first + item->real, rows - item->real);
+            wo_stream *s = wo_exec_stream(p->x);
+            WO_TRY(s->device->stream->zero(s, zero.data, wo_tensor_bytes(&zero), err));
+        }
+        first += rows;
+    }
+    if (p->m->compute == WO_F32) {
+        *text = wide;
+        return WO_OK;
+    }
+    WO_TRY(wo_exec_new(p->x, text, err, p->m->compute, p->text_rows, dim));
+    WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, &wide, text, err));
+    wo_exec_free(p->x, &wide);
+    return WO_OK;
+}
+
+/* k = RMS(context to_k), v = context to_v of one block. */
+static wo_status project_text(const run *p, int64_t block, const wo_tensor *context, wo_tensor *k, wo_tensor *v, wo_error *err) {
+    const wo_transformer_attention *a = &p->m->blocks[block].attn2;
+    wo_linear_args to_k = {.x = *context, .y = *k, .form = p->text_form}, to_v = {.x = *context, .y = *v, .form = p->text_form};
+    wo_rms_norm_args norm = {.x = *k, .y = *k, .eps = p->m->config.eps};
+    WO_TRY(wo_apply_linear_layer(p->x, a->to_k, &to_k, err));
+    WO_TRY(wo_apply_rms_norm_layer(p->x, a->norm_k, &norm, err));
+    return wo_apply_linear_layer(p->x, a->to_v, &to_v, err);
+}
+
+static wo_status prepare(run *p, wo_error *err) {
+    const wo_transformer *m = p->m;
+    bool cache = wo_exec_knobs(p->x)->cache_text;
+    wo_tensor text, hidden, context, table = wo_tensor_of(NULL, WO_F32, p->tokens, m->config.head_dim / 2);
+    wo_tensor shape = wo_tensor_of(NULL, m->compute, p->text_rows, m->width);
+    WO_TRY(load_text(p, &text, err));
+    WO_TRY(wo_exec_new(p->x, &hidden, err, m->compute, p->text_rows, m->width));
+    wo_linear_args in = {.x = text, .y = hidden, .form = p->text_form, .epilogue = WO_EPILOGUE_GELU_TANH};
+    WO_TRY(wo_apply_linear_layer(p->x, m->text_in, &in, err));
+    wo_exec_free(p->x, &text);
+    if (cache)
+        WO_TRY(wo_exec_new(p->x, &context, err, m->compute, p->text_rows, m->width));
+    else
+        WO_TRY(keep(p, KEEP_CONTEXT, 0, &shape, &context, err));
+    wo_linear_args out = {.x = hidden, .y = context, .form = p->text_form};
+    WO_TRY(wo_apply_linear_layer(p->x, m->text_out, &out, err));
+    wo_exec_free(p->x, &hidden);
+    for (int64_t i = 0; cache && i < m->config.num_layers; i++) {
+        wo_tensor k, v;
+        WO_TRY(keep(p, KEEP_TEXT_K, i, &shape, &k, err));
+        WO_TRY(keep(p, KEEP_TEXT_V, i, &shape, &v, err));
+        WO_TRY(project_text(p, i, &context, &k, &v, err));
+    }
+    if (cache)
+        wo_exec_free(p->x, &context);
+    WO_TRY(keep(p, KEEP_ROPE_COS, 0, &table, &p->cos, err));
+    WO_TRY(keep(p, KEEP_ROPE_SIN, 0, &table, &p->sin, err));
+    wo_rope_table_args rope = {.cos = p->cos, .sin = p->sin, .frames = p->r->frames, .height = p->r->height / 2,
+                               .width = p->r->width / 2, .head_dim = m->config.head_dim};
+    return wo_rope_table(wo_exec_stream(p->x), &rope, err);
+}
+
+/* ---- STEP ---- */
+
+/* e = L2(silu(L1(sinusoid t))) and e0 = Lp(silu(e)), all in float32. Each of the six parts of e0 is a product of its own, so that
+ * the batch lies inside: a gate for all items is then one matrix. */
+static wo_status embed_time(run *p, wo_error *err) {
+    const wo_transformer *m = p->m;
+    int64_t batch = p->r->batch, freq = m->config.freq_dim;
+    const wo_tensor *params;
+    wo_tensor waves, hidden;
+    WO_TRY(wo_exec_new(p->x, &waves, err, WO_F32, batch, freq));
+    for (int64_t b = 0; b < batch; b++) {
+        wo_tensor row = wo_tensor_rows(&waves, b, 1);
+        wo_sinusoid_args args = {.y = wo_tensor_as(&row, freq), .t = p->r->timesteps != NULL ? p->r->timesteps[b] : 0.0f};
+        WO_TRY(wo_sinusoid(wo_exec_stream(p->x), &args, err));
+    }
+    WO_TRY(wo_exec_new(p->x, &hidden, err, WO_F32, batch, m->width));
+    wo_linear_args in = {.x = waves, .y = hidden, .form = WO_FORM_DOT, .epilogue = WO_EPILOGUE_SILU};
+    WO_TRY(wo_apply_linear_layer(p->x, m->time_in, &in, err));
+    wo_exec_free(p->x, &waves);
+    WO_TRY(wo_exec_new(p->x, &p->time, err, WO_F32, batch, m->width));
+    wo_linear_args out = {.x = hidden, .y = p->time, .form = WO_FORM_DOT};
+    WO_TRY(wo_apply_linear_layer(p->x, m->time_out, &out, err));
+    WO_TRY(wo_apply_unary(p->x, WO_UNARY_SILU, &p->time, &hidden, err));
+    WO_TRY(wo_exec_new(p->x, &p->modulation_base, err, WO_F32, MODULATIONS * batch, m->width));
+    WO_TRY(wo_exec_use(p->x, m->time_proj, &params, err));
+    for (int i = 0; i < MODULATIONS; i++) {
+        wo_linear_args part = {.x = hidden, .y = wo_tensor_rows(&p->modulation_base, i * batch, batch), .form = WO_FORM_DOT,
+                               .w = wo_tensor_rows(&params[0], i * m->width, m->width),
+                               .bias = wo_tensor_rows(&params[1], i * m->width, m->width)};
+        WO_TRY(wo_apply_linear(p->x, &part, err));
+    }
+    WO_TRY(wo_exec_done(p->x, m->time_proj, err));
+    wo_exec_free(p->x, &hidden);
+    return WO_OK;
+}
+
+/* out[i * batch + b] = base[i * batch + b] + table[i], for the `parts` rows of a scale_shift_table. base may have one part, which then
+ * serves every row of the table (the head adds e to both). */
+static wo_status modulate(const run *p, const wo_layer *layer, const wo_tensor *base, int parts, wo_tensor *out, wo_error *err) {
+    int64_t batch = p->r->batch, width = p->m->width;
+    const wo_tensor *params;
+    WO_TRY(wo_exec_new(p->x, out, err, WO_F32, parts * batch, width));
+    WO_TRY(wo_exec_use(p->x, layer, &params, err));
+    wo_tensor table = wo_tensor_as(&params[0], (int64_t)parts, width);
+    for (int i = 0; i < parts; i++) {
+        wo_add_args args = {.a = wo_tensor_rows(base, base->shape[0] == batch ? 0 : i * batch, batch),
+                            .b = wo_tensor_rows(&table, i, 1), .y = wo_tensor_rows(out, i * batch, batch)};
+        WO_TRY(wo_add(wo_exec_stream(p->x), &args, err));
+    }
+    return wo_exec_done(p->x, layer, err);
+}
+
+/* The part of a modulation that belongs to all items, [batch, width]. */
+static wo_tensor part_of(const run *p, const wo_tensor *modulation, int part) {
+    return wo_tensor_rows(modulation, part * p->r->batch, p->r->batch);
+}
+
+static wo_status embed_patches(run *p, wo_error *err) {
+    const wo_transformer_request *r = p->r;
+    int64_t channels = p->m->config.in_channels;
+    wo_tensor latents, patches;
+    WO_TRY(wo_exec_new(p->x, &latents, err, WO_F32, r->batch * channels, r->frames, r->height, r->width));
+    WO_TRY(wo_exec_upload(p->x, &latents, r->latents, err));
+    WO_TRY(wo_exec_new(p->x, &patches, err, WO_F32, p->rows, 4 * channels));
+    for (int64_t b = 0; b < r->batch; b++) {
+        wo_patchify_args args = {.latents = wo_tensor_rows(&latents, b * channels, channels),
+                                 .rows = wo_tensor_rows(&patches, b * p->tokens, p->tokens)};
+        WO_TRY(wo_patchify(wo_exec_stream(p->x), &args, err));
+    }
+    wo_exec_free(p->x, &latents);
+    WO_TRY(wo_exec_new(p->x, &p->residual, err, WO_F32, p->rows, p->m->width));
+    wo_linear_args args = {.x = patches, .y = p->residual};
+    WO_TRY(wo_apply_linear_layer(p->x, p->m->patch_embedding, &args, err));
+    wo_exec_free(p->x, &patches);
+    return WO_OK;
+}
+
+/* Rows [first, first + rows) of an item's tensor [all, width] as heads. */
+static wo_tensor heads_of(const run *p, const wo_tensor *t, int64_t first, int64_t rows) {
+    wo_tensor part = wo_tensor_rows(t, first, rows);
+    return wo_tensor_as(&part, rows, p->m->config.num_heads, p->m->config.head_dim);
+}
+
+static wo_status attend(const run *p, const wo_tensor *q, const wo_tensor *k, const wo_tensor *v, const wo_tensor *o, float bias,
+                        wo_error *err) {
+    wo_attention_args args = {.q = *q, .k = *k, .v = *v, .o = *o, .scale = 1.0f / sqrtf((float)p->m->config.head_dim),
+                              .last_key_bias = bias};
+    return wo_apply_attention(p->x, &args, err);
+}
+
+/* One projection of y into fresh memory, normalised and rotated where asked. */
+static wo_status project(const run *p, const wo_layer *layer, const wo_layer *norm, bool rotate, const wo_tensor *y, wo_tensor *out,
+                         wo_error *err) {
+    WO_TRY(wo_exec_new(p->x, out, err, p->m->compute, p->rows, p->m->width));
+    wo_linear_args args = {.x = *y, .y = *out};
+    WO_TRY(wo_apply_linear_layer(p->x, layer, &args, err));
+    if (norm == NULL)
+        return WO_OK;
+    wo_rms_norm_args rms = {.x = *out, .y = *out, .eps = p->m->config.eps};
+    if (rotate) {
+        rms.cos = p->cos;
+        rms.sin = p->sin;
+        rms.head_dim = p->m->config.head_dim;
+    }
+    return wo_apply_rms_norm_layer(p->x, norm, &rms, err);
+}
+
+static wo_status self_attention(run *p, const wo_transformer_block *block, const wo_tensor *modulation, wo_error *err) {
+    wo_tensor y, q, k, v, o;
+    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, p->rows, p->m->width));
+    wo_layer_norm_args norm = {.x = p->residual, .y = y, .scale = part_of(p, modulation, SCALE_ATTN),
+                               .shift = part_of(p, modulation, SHIFT_ATTN), .rows_per_batch = p->tokens, .eps = p->m->config.eps};
+    WO_TRY(wo_layer_norm(wo_exec_stream(p->x), &norm, err));
+    WO_TRY(project(p, block->attn1.to_q, block->attn1.norm_q, true, &y, &q, err));
+    WO_TRY(project(p, block->attn1.to_k, block->attn1.norm_k, true, &y, &k, err));
+    WO_TRY(project(p, block->attn1.to_v, NULL, false, &y, &v, err));
+    wo_exec_free(p->x, &y);
+    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, p->rows, p->m->width));
+    for (int64_t b = 0; b < p->r->batch; b++) {
+        wo_tensor qb = heads_of(p, &q, b * p->tokens, p->tokens), kb = heads_of(p, &k, b * p->tokens, p->tokens);
+        wo_tensor vb = heads_of(p, &v, b * p->tokens, p->tokens), ob = heads_of(p, &o, b * p->tokens, p->tokens);
+        WO_TRY(attend(p, &qb, &kb, &vb, &ob, 0.0f, err));
+    }
+    wo_exec_free(p->x, &q);
+    wo_exec_free(p->x, &k);
+    wo_exec_free(p->x, &v);
+    wo_linear_args out = {.x = o, .y = p->residual, .other = p->residual, .epilogue = WO_EPILOGUE_GATE,
+                          .gate = part_of(p, modulation, GATE_ATTN), .rows_per_gate = p->tokens};
+    WO_TRY(wo_apply_linear_layer(p->x, block->attn1.to_out, &out, err));
+    wo_exec_free(p->x, &o);
+    return WO_OK;
+}
+
+/* Queries of the cross attention: q = RMS(to_q LN(X)). Without cross_attn_norm X itself is projected. */
+static wo_status cross_queries(run *p, const wo_transformer_block *block, wo_tensor *q, wo_error *err) {
+    wo_tensor y;
+    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, p->rows, p->m->width));
+    if (block->norm2 != NULL) {
+        wo_layer_norm_args norm = {.x = p->residual, .y = y, .eps = p->m->config.eps};
+        WO_TRY(wo_apply_layer_norm_layer(p->x, block->norm2, &norm, err));
+    } else {
+        WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, &p->residual, &y, err));
+    }
+    WO_TRY(project(p, block->attn2.to_q, block->attn2.norm_q, false, &y, q, err));
+    wo_exec_free(p->x, &y);
+    return WO_OK;
+}
+
+/* Keys and values of the text: kept by PREPARE, or computed again, by the same calls, from the context that it kept. */
+static wo_status text_keys(const run *p, int64_t index, wo_tensor *k, wo_tensor *v, wo_error *err) {
+    wo_tensor shape = wo_tensor_of(NULL, p->m->compute, p->text_rows, p->m->width), context;
+    if (wo_exec_knobs(p->x)->cache_text) {
+        WO_TRY(keep(p, KEEP_TEXT_K, index, &shape, k, err));
+        return keep(p, KEEP_TEXT_V, index, &shape, v, err);
+    }
+    WO_TRY(keep(p, KEEP_CONTEXT, 0, &shape, &context, err));
+    WO_TRY(wo_exec_new(p->x, k, err, p->m->compute, p->text_rows, p->m->width));
+    WO_TRY(wo_exec_new(p->x, v, err, p->m->compute, p->text_rows, p->m->width));
+    return project_text(p, index, &context, k, v, err);
+}
+
+static wo_status cross_attention(run *p, int64_t index, wo_error *err) {
+    const wo_transformer_block *block = &p->m->blocks[index];
+    int64_t first = 0;
+    wo_tensor q, k, v, o;
+    WO_TRY(cross_queries(p, block, &q, err));
+    WO_TRY(text_keys(p, index, &k, &v, err));
+    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, p->rows, p->m->width));
+    for (int64_t b = 0; b < p->r->batch; b++) {
+        const wo_text *text = &p->r->text[b];
+        int64_t rows = computed_rows(p, text);
+        wo_tensor qb = heads_of(p, &q, b * p->tokens, p->tokens), ob = heads_of(p, &o, b * p->tokens, p->tokens);
+        wo_tensor kb = heads_of(p, &k, first, rows), vb = heads_of(p, &v, first, rows);
+        WO_TRY(attend(p, &qb, &kb, &vb, &ob, is_folded(p, text) ? logf((float)(text->rows - text->real)) : 0.0f, err));
+        first += rows;
+    }
+    wo_exec_free(p->x, &q);
+    if (!wo_exec_knobs(p->x)->cache_text) {
+        wo_exec_free(p->x, &k);
+        wo_exec_free(p->x, &v);
+    }
+    wo_linear_args out = {.x = o, .y = p->residual, .other = p->residual, .epilogue = WO_EPILOGUE_ADD};
+    WO_TRY(wo_apply_linear_layer(p->x, block->attn2.to_out, &out, err));
+    wo_exec_free(p->x, &o);
+    return WO_OK;
+}
+
+/* The feed-forward of the rows [first, first + rows), which are of one item, or are all rows of all items. */
+static wo_status feed_forward_rows(run *p, const wo_transformer_block *block, const wo_tensor *const *params,
+                                   const wo_tensor *modulation, int64_t first, int64_t rows, wo_error *err) {
+    bool all = rows == p->rows;
+    int64_t item = all ? 0 : first / p->tokens, items = all ? p->r->batch : 1, per_item = all ? p->tokens : rows;
+    wo_tensor scale = part_of(p, modulation, SCALE_FFN), shift = part_of(p, modulation, SHIFT_FFN);
+    wo_tensor gate = part_of(p, modulation, GATE_FFN), residual = wo_tensor_rows(&p->residual, first, rows), y, hidden;
+    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, rows, p->m->width));
+    wo_layer_norm_args norm = {.x = residual, .y = y, .scale = wo_tensor_rows(&scale, item, items),
+                               .shift = wo_tensor_rows(&shift, item, items), .rows_per_batch = per_item, .eps = p->m->config.eps};
+    WO_TRY(wo_layer_norm(wo_exec_stream(p->x), &norm, err));
+    WO_TRY(wo_exec_new(p->x, &hidden, err, p->m->compute, rows, p->m->config.ffn_dim));
+    wo_linear_args in = {.x = y, .y = hidden, .epilogue = WO_EPILOGUE_GELU_TANH};
+    wo_apply_params(&in, params[0], block->ffn_in->params);
+    WO_TRY(wo_apply_linear(p->x, &in, err));
+    wo_exec_free(p->x, &y);
+    wo_linear_args out = {.x = hidden, .y = residual, .other = residual, .epilogue = WO_EPILOGUE_GATE,
+                          .gate = wo_tensor_rows(&gate, item, items), .rows_per_gate = per_item};
+    wo_apply_params(&out, params[1], block->ffn_out->params);
+    WO_TRY(wo_apply_linear(p->x, &out, err));
+    wo_exec_free(p->x, &hidden);
+    return WO_OK;
+}
+
+/* All rows at once, or item by item in chunks of the plan's choice. */
+static wo_status feed_forward(run *p, const wo_transformer_block *block, const wo_tensor *modulation, wo_error *err) {
+    int64_t chunk = wo_exec_knobs(p->x)->row_chunk;
+    const wo_tensor *params[2];
+    WO_TRY(wo_exec_use(p->x, block->ffn_in, &params[0], err));
+    WO_TRY(wo_exec_use(p->x, block->ffn_out, &params[1], err));
+    if (chunk <= 0 || chunk >= p->rows) {
+        WO_TRY(feed_forward_rows(p, block, params, modulation, 0, p->rows, err));
+    } else {
+        for (int64_t b = 0; b < p->r->batch; b++)
+            for (int64_t first = 0; first < p->tokens; first += chunk) {
+                int64_t rows = p->tokens - first < chunk ? p->tokens - first : chunk;
+                WO_TRY(feed_forward_rows(p, block, params, modulation, b * p->tokens + first, rows, err));
+            }
+    }
+    WO_TRY(wo_exec_done(p->x, block->ffn_in, err));
+    return wo_exec_done(p->x, block->ffn_out, err);
+}
+
+static wo_status head(run *p, wo_error *err) {
+    const wo_transformer_request *r = p->r;
+    int64_t channels = p->m->config.out_channels;
+    wo_tensor modulation, y, patches, velocity;
+    WO_TRY(modulate(p, p->m->scale_shift_table, &p->time, 2, &modulation, err));
+    wo_exec_free(p->x, &p->time);
+    WO_TRY(wo_exec_new(p->x, &y, err, WO_F32, p->rows, p->m->width));
+    wo_layer_norm_args norm = {.x = p->residual, .y = y, .scale = part_of(p, &modulation, 1), .shift = part_of(p, &modulation, 0),
+                               .rows_per_batch = p->tokens, .eps = p->m->config.eps};
+    WO_TRY(wo_layer_norm(wo_exec_stream(p->x), &norm, err));
+    wo_exec_free(p->x, &modulation);
+    wo_exec_free(p->x, &p->residual);
+    WO_TRY(wo_exec_new(p->x, &patches, err, WO_F32, p->rows, 4 * channels));
+    wo_linear_args out = {.x = y, .y = patches};
+    WO_TRY(wo_apply_linear_layer(p->x, p->m->proj_out, &out, err));
+    wo_exec_free(p->x, &y);
+    WO_TRY(wo_exec_new(p->x, &velocity, err, WO_F32, r->batch * channels, r->frames, r->height, r->width));
+    for (int64_t b = 0; b < r->batch; b++) {
+        wo_unpatchify_args args = {.rows = wo_tensor_rows(&patches, b * p->tokens, p->tokens),
+                                   .latents = wo_tensor_rows(&velocity, b * channels, channels)};
+        WO_TRY(wo_unpatchify(wo_exec_stream(p->x), &args, err));
+    }
+    wo_exec_free(p->x, &patches);
+    WO_TRY(wo_exec_download(p->x, r->velocity, &velocity, err));
+    wo_exec_free(p->x, &velocity);
+    return WO_OK;
+}
+
+static wo_status step(run *p, wo_error *err) {
+    const wo_transformer *m = p->m;
+    wo_tensor table = wo_tensor_of(NULL, WO_F32, p->tokens, m->config.head_dim / 2);
+    WO_TRY(keep(p, KEEP_ROPE_COS, 0, &table, &p->cos, err));
+    WO_TRY(keep(p, KEEP_ROPE_SIN, 0, &table, &p->sin, err));
+    WO_TRY(embed_patches(p, err));
+    WO_TRY(embed_time(p, err));
+    for (int64_t i = 0; i < m->config.num_layers; i++) {
+        wo_tensor modulation;
+        WO_TRY(modulate(p, m->blocks[i].scale_shift_table, &p->modulation_base, MODULATIONS, &modulation, err));
+        WO_TRY(self_attention(p, &m->blocks[i], &modulation, err));
+        WO_TRY(cross_attention(p, i, err));
+        WO_TRY(feed_forward(p, &m->blocks[i], &modulation, err));
+        wo_exec_free(p->x, &modulation);
+    }
+    wo_exec_free(p->x, &p->modulation_base);
+    return head(p, err);
+}
+
+wo_status wo_transformer_forward(const void *model, wo_exec *x, int pass, const void *request, wo_error *err) {
+    run p;
+    WO_TRY(run_init(&p, model, x, request, err));
+    return pass == WO_TRANSFORMER_PREPARE ? prepare(&p, err) : step(&p, err);
+}
