@@ -123,6 +123,16 @@ static void forcing_an_instruction_set_changes_the_table(void) {
     CHECK_OK(wo_cpu_force_isa(WO_ISA_COUNT, &err), &err);
 }
 
+static void the_peak_of_each_instruction_set_can_be_probed(void) {
+    for (int i = 0; i < WO_ISA_COUNT; i++) {
+        if (!wo_isa_supported((wo_isa)i))
+            continue;
+        CHECK_OK(wo_cpu_force_isa((wo_isa)i, &err), &err);
+        CHECK(wo_cpu_probe_peak(false) > 1e6 && wo_cpu_probe_peak(true) > 1e6);
+    }
+    CHECK_OK(wo_cpu_force_isa(WO_ISA_COUNT, &err), &err);
+}
+
 static void write_past_the_end(void) {
     wo_device *d = open_cpu();
     void *p = NULL;
@@ -319,6 +329,7 @@ int main(void) {
     device_memory_is_aligned_counted_and_guarded();
     each_instruction_set_can_be_forced_or_says_why_not();
     forcing_an_instruction_set_changes_the_table();
+    the_peak_of_each_instruction_set_can_be_probed();
     the_budget_respects_the_limits_of_every_control_group_above();
     every_open_yields_the_one_device_and_streams_keep_it_open();
     opening_without_memory_is_a_clean_error();

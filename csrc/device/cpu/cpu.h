@@ -31,5 +31,7 @@ wo_status wo_cpu_force_isa(wo_isa isa, wo_error *err);
 
 wo_status wo_cpu_set_threads(int threads, wo_error *err); /* compute threads of the process, >= 1 */
 int wo_cpu_threads(void);
+/* FLOP/s that the instruction set in use reaches between registers, on all compute threads (takes 0.03 s); 0 when the device cannot open. */
+double wo_cpu_probe_peak(bool bf16);
 
 #endif

@@ -147,6 +147,15 @@ int wo_cpu_threads(void) {
     return threads;
 }
 
+double wo_cpu_probe_peak(bool bf16) {
+    wo_device *d = NULL;
+    if (wo_cpu_open(&d, NULL) != WO_OK)
+        return 0;
+    const double peak = wo_cpu_table()->probe_peak(((wo_cpu_device *)d)->pool, bf16);
+    wo_cpu_close(d);
+    return peak;
+}
+
 void wo_cpu_post_error(wo_device *device, const wo_error *err) {
     wo_cpu_device *d = (wo_cpu_device *)device;
     assert(err->code != WO_OK);

@@ -8,4 +8,5 @@ const wo_cpu_kernels WO_KERNEL(table) = {
     .attention_workspace = WO_KERNEL(attention_workspace),
     .conv_workspace = WO_KERNEL(conv_workspace),
     .linear_workspace = WO_KERNEL(linear_workspace),
+    .probe_peak = WO_KERNEL(probe_peak),
 };
