@@ -4,6 +4,9 @@
 
 #define OP "attention"
 
+/* A device may hold a few rows of this length in scratch of its own. */
+enum { MAX_HEAD_DIM = 65536 };
+
 static wo_status check_relative(const wo_attention_args *args, wo_error *err) {
     WO_CHECK_TENSOR(relative, 2, WO_IS_F32);
     WO_CHECK_RULE(args->relative.shape[1] == args->q.shape[1], "relative must have a column for each head", relative, q);
@@ -32,6 +35,7 @@ wo_status wo_attention(wo_stream *s, const wo_attention_args *args, wo_error *er
     WO_CHECK_APART(o, q);
     WO_CHECK_APART(o, k);
     WO_CHECK_APART(o, v);
+    WO_CHECK_RULE(args->q.shape[2] <= MAX_HEAD_DIM, "head_dim must be at most 65536", q, o);
     if (!isfinite(args->scale) || !isfinite(args->last_key_bias))
         WO_FAIL(err, WO_EINTERNAL, OP ": scale and last_key_bias must be finite, but are %g and %g", (double)args->scale,
                 (double)args->last_key_bias);
