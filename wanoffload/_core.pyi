@@ -1,5 +1,5 @@
-"""The C core. Arrays handed in are read while the call lasts; arrays handed out are new. Long calls release the GIL, run
-on a core thread, and raise KeyboardInterrupt soon after Ctrl-C. Errors are the classes of wanoffload.errors."""
+"""The C core. Arrays handed in are read while the call lasts; arrays handed out are new. Long calls release the GIL,
+run on a core thread, and raise KeyboardInterrupt soon after Ctrl-C. Errors are the classes of wanoffload.errors."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -94,7 +94,7 @@ class Plan:
     wo_policy_default. Unknown keys: ValueError."""
 
     def summary(self) -> dict[str, Any]:
-        """The fields of wo_plan_summary; policy and knobs flattened into policy_* and knobs_*; tiers, levels as words."""
+        """The fields of wo_plan_summary; policy and knobs flattened into policy_* and knobs_*; tier, level as words."""
     def groups(self) -> list[dict[str, Any]]:
         """name, first_layer, layers, bytes, tier ("device" = resident)."""
     def passes(self) -> list[dict[str, Any]]:
@@ -112,9 +112,9 @@ class Engine:
     def device(self) -> str:
         """Name of the device."""
     def reserve(self, bytes: int) -> None:
-        """Grows the work arena to at least so many bytes."""
+        """Grows the work arena to at least so many bytes. An open Exec uses it: ValueError."""
     def release_arena(self) -> None:
-        """Frees the work arena. An open Exec needs it: ValueError."""
+        """Frees the work arena. An open Exec uses it: ValueError."""
     def drop(self, component: Component | None = None) -> None:
         """Forgets the residents and host slabs of a component, or of all. An open Exec of it: ValueError."""
     def drop_residents(self, component: Component | None = None) -> None:

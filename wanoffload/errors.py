@@ -1,7 +1,8 @@
 """The exceptions of the package.
 
 Each derives from `Error` and from the Python exception that fits, so `except ValueError` or `except MemoryError` works
-as well. Errors of the operating system stay `OSError` with errno and file name; a cancelled call is `KeyboardInterrupt`.
+as well. Errors of the operating system stay `OSError` with errno and file name; a cancelled call raises
+`KeyboardInterrupt`.
 """
 
 from __future__ import annotations

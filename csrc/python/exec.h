@@ -1,0 +1,37 @@
+/* Exec objects: what exec.c (life, running a pass) and passes.c (the passes of each network) share. */
+#ifndef WO_PYTHON_EXEC_H
+#define WO_PYTHON_EXEC_H
+
+#include "python/module.h"
+
+typedef struct {
+    PyObject_HEAD
+    wo_exec *exec; /* NULL when closed */
+    PyObject *engine, *component, *plan;
+    bool failed;   /* a pass was begun and did not end well: fit only for close */
+    bool prepared; /* Transformer: a generation has begun */
+    bool started;  /* VaeDecoder: the first frame is decoded */
+    wo_text *text; /* Transformer: the texts of this generation; embeds point into the arrays below */
+    PyObject *embeds;
+    wo_report report; /* when closed */
+} wo_py_exec;
+
+/* TypeError when the Exec runs another kind of network; BusyError, or ValueError when it is closed or failed. method: the name
+ * of the method, for messages. */
+int wo_py_exec_check(const wo_py_exec *self, wo_py_kind kind, const char *method);
+/* Runs one pass, after the same checks of busy and closed: another thread may have closed it while arguments were read. */
+int wo_py_exec_run(wo_py_exec *self, const char *method, int pass, int next, const void *request);
+
+static inline const wo_py_network *wo_py_exec_network(const wo_py_exec *self) {
+    return ((wo_py_component *)self->component)->network;
+}
+static inline const wo_py_request *wo_py_exec_request(const wo_py_exec *self) {
+    return &((wo_py_plan *)self->plan)->request;
+}
+
+PyObject *wo_py_exec_encode(PyObject *self, PyObject *args, PyObject *names);
+PyObject *wo_py_exec_prepare(PyObject *self, PyObject *args, PyObject *names);
+PyObject *wo_py_exec_step(PyObject *self, PyObject *args, PyObject *names);
+PyObject *wo_py_exec_decode(PyObject *self, PyObject *args, PyObject *names);
+
+#endif
