@@ -123,6 +123,65 @@ static void forcing_an_instruction_set_changes_the_table(void) {
     CHECK_OK(wo_cpu_force_isa(WO_ISA_COUNT, &err), &err);
 }
 
+#if defined(__x86_64__)
+static void pretend_without_avx512_state(void) {
+    wo_cpu_facts facts;
+    char text[2000];
+    wo_cpu_read_facts(&facts);
+    facts.xcr0 = 0x7; /* x87, SSE and AVX: an operating system that does not know of AVX-512 */
+    facts.one_c |= 1u << 28 | 1u << 12 | 1u << 29;
+    facts.seven_b |= 1u << 5 | 1u << 16 | 1u << 30 | 1u << 31 | 1u << 17;
+    wo_cpu_pretend(&facts);
+    CHECK(wo_cpu_isa() == WO_ISA_AVX2);
+    for (int isa = WO_ISA_AVX512; isa < WO_ISA_COUNT; isa++) {
+        CHECK(!wo_isa_supported((wo_isa)isa));
+        CHECK_STATUS(wo_cpu_force_isa((wo_isa)isa, &err), WO_EVALUE);
+        CHECK_CONTAINS(err.message, "does not save AVX-512 registers");
+    }
+    wo_cpu_describe(text, sizeof text);
+    CHECK_CONTAINS(text, "avx512 (AVX-512 F/BW/VL/DQ): not used: the operating system does not save AVX-512 registers\n");
+    CHECK_CONTAINS(text, "avx2 (AVX2 + FMA + F16C): in use: the best");
+}
+
+static void pretend_to_lack_each_flag_in_turn(void) {
+    const wo_cpu_facts all = {.one_c = 1u << 28 | 1u << 12 | 1u << 29,
+                              .seven_b = 1u << 5 | 1u << 16 | 1u << 30 | 1u << 31 | 1u << 17,
+                              .seven_d = 1u << 24 | 1u << 22, .seven_one_a = 1u << 5, .xcr0 = 0x600e7};
+    const struct {
+        wo_cpu_facts off;
+        wo_isa best;
+    } cases[] = {
+        {{.one_c = 1u << 28}, WO_ISA_GENERIC},     {{.one_c = 1u << 12}, WO_ISA_GENERIC},
+        {{.one_c = 1u << 29}, WO_ISA_GENERIC},     {{.seven_b = 1u << 5}, WO_ISA_GENERIC},
+        {{.xcr0 = 0x4}, WO_ISA_GENERIC},           {{.seven_b = 1u << 16}, WO_ISA_AVX2},
+        {{.seven_b = 1u << 30}, WO_ISA_AVX2},      {{.seven_b = 1u << 31}, WO_ISA_AVX2},
+        {{.seven_b = 1u << 17}, WO_ISA_AVX2},      {{.xcr0 = 0x20}, WO_ISA_AVX2},
+        {{.seven_one_a = 1u << 5}, WO_ISA_AVX512}, {{.seven_d = 1u << 24}, WO_ISA_AVX512_BF16},
+        {{.seven_d = 1u << 22}, WO_ISA_AVX512_BF16}, {{.xcr0 = 0x40000}, WO_ISA_AVX512_BF16},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const wo_cpu_facts *off = &cases[i].off;
+        const wo_cpu_facts facts = {.one_c = all.one_c & ~off->one_c, .seven_b = all.seven_b & ~off->seven_b,
+                                    .seven_d = all.seven_d & ~off->seven_d, .seven_one_a = all.seven_one_a & ~off->seven_one_a,
+                                    .xcr0 = all.xcr0 & ~off->xcr0};
+        wo_cpu_pretend(&facts);
+        wo_isa wanted = cases[i].best; /* or the next lesser one that this compiler could build */
+        while (!wo_isa_built(wanted))
+            wanted = (wo_isa)(wanted - 1);
+        CHECK(wo_cpu_isa() == wanted);
+    }
+}
+
+static void an_instruction_set_is_used_only_where_cpu_and_system_have_all_of_it(void) {
+    CHECK(in_child(pretend_without_avx512_state, NULL, NULL) == 0);
+    CHECK(in_child(pretend_to_lack_each_flag_in_turn, NULL, NULL) == 0);
+}
+#else
+static void an_instruction_set_is_used_only_where_cpu_and_system_have_all_of_it(void) {
+    CHECK(wo_cpu_isa() == WO_ISA_GENERIC);
+}
+#endif
+
 static void the_peak_of_each_instruction_set_can_be_probed(void) {
     for (int i = 0; i < WO_ISA_COUNT; i++) {
         if (!wo_isa_supported((wo_isa)i))
@@ -329,6 +388,7 @@ int main(void) {
     device_memory_is_aligned_counted_and_guarded();
     each_instruction_set_can_be_forced_or_says_why_not();
     forcing_an_instruction_set_changes_the_table();
+    an_instruction_set_is_used_only_where_cpu_and_system_have_all_of_it();
     the_peak_of_each_instruction_set_can_be_probed();
     the_budget_respects_the_limits_of_every_control_group_above();
     every_open_yields_the_one_device_and_streams_keep_it_open();

@@ -201,17 +201,17 @@ static void cancelling_inside_a_kernel_stops_it_and_skips_the_rest(void) {
     wo_cpu_set_test_table(NULL);
 }
 
-static void request(void *ctx) {
-    wo_cancel_request(ctx);
-}
-
 static void a_cancelled_device_sleeps_no_longer_and_copies_no_more(void) {
     wo_cancel cancel;
+    wo_ticket begun;
     int64_t a = 1, b = 2;
     wo_cancel_reset(&cancel);
     api->set_cancel(device, &cancel);
-    CHECK_OK(api->host_call(s, request, &cancel, &err), &err);
+    CHECK_OK(api->event_record(s, event, &begun, &err), &err);
     CHECK_OK(api->delay(s, 3600, &err), &err);
+    CHECK_OK(api->host_wait(device, begun, &err), &err);
+    wo_clock_sleep(0.01); /* so that the request meets the sleeper */
+    wo_cancel_request(&cancel);
     CHECK_OK(api->copy(s, &b, &a, sizeof a, &err), &err);
     CHECK_STATUS(api->sync(s, &err), WO_ECANCELLED);
     CHECK(b == 2);

@@ -101,6 +101,17 @@ const wo_cpu_kernels *wo_cpu_table(void); /* of the instruction set in use */
 /* Tests: kernels run from this table; NULL returns to the real ones. Call it while no stream runs. */
 void wo_cpu_set_test_table(const wo_cpu_kernels *table);
 
+#if defined(__x86_64__)
+/* What CPUID and XGETBV say; leaf 7 has sub-leaves 0 and 1. */
+typedef struct wo_cpu_facts {
+    uint32_t one_c, seven_b, seven_d, seven_one_a;
+    uint64_t xcr0; /* register state that the operating system saves; 0 without OSXSAVE */
+} wo_cpu_facts;
+void wo_cpu_read_facts(wo_cpu_facts *out);
+/* Tests: from here on the process believes to run on such a machine. Call it while no stream runs. */
+void wo_cpu_pretend(const wo_cpu_facts *facts);
+#endif
+
 /* budget.c. root is "" or, in tests, a folder that holds proc/ and sys/. */
 wo_status wo_cpu_read_budget(const char *root, uint64_t *free_bytes, uint64_t *total_bytes, wo_error *err);
 

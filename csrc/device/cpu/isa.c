@@ -55,7 +55,7 @@ static const char *const texts[WO_ISA_COUNT] = {
 #undef TEXT
 };
 
-/* Written once by detect(); "" = the machine can run it. */
+/* Written at detection; "" = the machine can run it. */
 static char lacks[WO_ISA_COUNT][128];
 static pthread_once_t detected = PTHREAD_ONCE_INIT;
 static atomic_int in_use, forced = WO_ISA_COUNT;
@@ -116,26 +116,38 @@ static void need_amx_permission(void) {
         lack(WO_ISA_AMX, "the operating system refuses the tile registers (arch_prctl: %s)", strerror(errno));
 }
 
-static void detect_machine(void) {
+void wo_cpu_read_facts(wo_cpu_facts *out) {
     const cpuid_leaf one = cpuid(1, 0), seven = cpuid(7, 0), seven_one = cpuid(7, 1);
-    const uint64_t xcr0 = (one.c & bit_OSXSAVE) != 0 ? read_xcr0() : 0;
-    need(WO_ISA_AVX2, (one.c & bit_AVX) != 0 && (seven.b & bit_AVX2) != 0, "AVX2");
-    need(WO_ISA_AVX2, (one.c & bit_FMA) != 0, "FMA");
-    need(WO_ISA_AVX2, (one.c & bit_F16C) != 0, "F16C");
-    need_state(WO_ISA_AVX2, xcr0, XCR_AVX, "AVX");
+    *out = (wo_cpu_facts){.one_c = one.c, .seven_b = seven.b, .seven_d = seven.d, .seven_one_a = seven_one.a};
+    if ((one.c & bit_OSXSAVE) != 0)
+        out->xcr0 = read_xcr0();
+}
+
+static void judge(const wo_cpu_facts *f) {
+    memset(lacks, 0, sizeof lacks);
+    need(WO_ISA_AVX2, (f->one_c & bit_AVX) != 0 && (f->seven_b & bit_AVX2) != 0, "AVX2");
+    need(WO_ISA_AVX2, (f->one_c & bit_FMA) != 0, "FMA");
+    need(WO_ISA_AVX2, (f->one_c & bit_F16C) != 0, "F16C");
+    need_state(WO_ISA_AVX2, f->xcr0, XCR_AVX, "AVX");
     need_all_of(WO_ISA_AVX512, WO_ISA_AVX2);
-    need(WO_ISA_AVX512, (seven.b & bit_AVX512F) != 0, "AVX512F");
-    need(WO_ISA_AVX512, (seven.b & bit_AVX512BW) != 0, "AVX512BW");
-    need(WO_ISA_AVX512, (seven.b & bit_AVX512VL) != 0, "AVX512VL");
-    need(WO_ISA_AVX512, (seven.b & bit_AVX512DQ) != 0, "AVX512DQ");
-    need_state(WO_ISA_AVX512, xcr0, XCR_AVX512, "AVX-512");
+    need(WO_ISA_AVX512, (f->seven_b & bit_AVX512F) != 0, "AVX512F");
+    need(WO_ISA_AVX512, (f->seven_b & bit_AVX512BW) != 0, "AVX512BW");
+    need(WO_ISA_AVX512, (f->seven_b & bit_AVX512VL) != 0, "AVX512VL");
+    need(WO_ISA_AVX512, (f->seven_b & bit_AVX512DQ) != 0, "AVX512DQ");
+    need_state(WO_ISA_AVX512, f->xcr0, XCR_AVX512, "AVX-512");
     need_all_of(WO_ISA_AVX512_BF16, WO_ISA_AVX512);
-    need(WO_ISA_AVX512_BF16, (seven_one.a & 1u << 5) != 0, "AVX512_BF16");
+    need(WO_ISA_AVX512_BF16, (f->seven_one_a & 1u << 5) != 0, "AVX512_BF16");
     need_all_of(WO_ISA_AMX, WO_ISA_AVX512_BF16);
-    need(WO_ISA_AMX, (seven.d & 1u << 24) != 0, "AMX-TILE");
-    need(WO_ISA_AMX, (seven.d & 1u << 22) != 0, "AMX-BF16");
-    need_state(WO_ISA_AMX, xcr0, XCR_AMX, "AMX");
+    need(WO_ISA_AMX, (f->seven_d & 1u << 24) != 0, "AMX-TILE");
+    need(WO_ISA_AMX, (f->seven_d & 1u << 22) != 0, "AMX-BF16");
+    need_state(WO_ISA_AMX, f->xcr0, XCR_AMX, "AMX");
     need_amx_permission();
+}
+
+static void detect_machine(void) {
+    wo_cpu_facts facts;
+    wo_cpu_read_facts(&facts);
+    judge(&facts);
 }
 #else
 static void detect_machine(void) {
@@ -232,6 +244,15 @@ wo_status wo_cpu_force_isa(wo_isa isa, wo_error *err) {
     atomic_store(&in_use, (int)(isa == WO_ISA_COUNT ? best() : isa));
     return WO_OK;
 }
+
+#if defined(__x86_64__)
+void wo_cpu_pretend(const wo_cpu_facts *facts) {
+    detect_once();
+    judge(facts);
+    atomic_store(&forced, WO_ISA_COUNT);
+    atomic_store(&in_use, (int)best());
+}
+#endif
 
 void wo_cpu_describe(char *buffer, size_t bytes) {
     const wo_isa now = wo_cpu_isa();
