@@ -380,7 +380,7 @@ static void chaos_delays_streams_and_changes_no_result_of_ordered_work(void) {
         api->chaos(device, seed, 1e-3);
         const double begin = wo_clock_seconds();
         CHECK(run_ring() == wanted);
-        CHECK(wo_clock_seconds() - begin > 10e-3); /* 160 waits and copies on each side, each 1/4 ms in the mean */
+        CHECK(wo_clock_seconds() - begin > 10e-3); /* 120 commands of the copy stream, 1/4 ms each in the mean */
     }
     api->chaos(device, 0, 0);
 }
