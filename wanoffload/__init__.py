@@ -1,0 +1,120 @@
+"""WAN text to video in a C core, where every way of offloading the weights gives the same bits.
+
+    from wanoffload import WanPipeline, export_to_video
+
+    pipe = WanPipeline.from_pretrained("path/or/repo-id", dtype="bfloat16")
+    pipe.enable_auto_offload(vram="8GiB")
+    print(pipe.plan(height=480, width=832, num_frames=81))
+    video = pipe("a cat baking a cake", height=480, width=832, num_frames=81, generator=0).frames[0]
+    export_to_video(video, "cat.mp4", fps=16)
+
+Names and arguments are those of diffusers. Everything is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wanoffload import errors, hooks, schedulers, utils
+    from wanoffload.errors import (
+        BusyError,
+        CheckpointError,
+        DeviceError,
+        Error,
+        InternalError,
+        OutOfMemoryError,
+        PlanError,
+    )
+    from wanoffload.models import AutoencoderKLWan, UMT5EncoderModel, WanTransformer3DModel
+    from wanoffload.pipelines import WanPipeline, WanPipelineOutput
+    from wanoffload.schedulers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+    from wanoffload.utils import export_to_gif, export_to_video, load_image, load_video
+
+_FROM = {
+    "WanPipeline": "pipelines",
+    "WanPipelineOutput": "pipelines",
+    "AutoencoderKLWan": "models",
+    "UMT5EncoderModel": "models",
+    "WanTransformer3DModel": "models",
+    "FlowMatchEulerDiscreteScheduler": "schedulers",
+    "UniPCMultistepScheduler": "schedulers",
+    "export_to_gif": "utils",
+    "export_to_video": "utils",
+    "load_image": "utils",
+    "load_video": "utils",
+    "BusyError": "errors",
+    "CheckpointError": "errors",
+    "DeviceError": "errors",
+    "Error": "errors",
+    "InternalError": "errors",
+    "OutOfMemoryError": "errors",
+    "PlanError": "errors",
+}
+_MODULES = ("errors", "hooks", "models", "pipelines", "schedulers", "utils")
+
+__all__ = [
+    "AutoencoderKLWan",
+    "BusyError",
+    "CheckpointError",
+    "DeviceError",
+    "Error",
+    "FlowMatchEulerDiscreteScheduler",
+    "InternalError",
+    "OutOfMemoryError",
+    "PlanError",
+    "UMT5EncoderModel",
+    "UniPCMultistepScheduler",
+    "WanPipeline",
+    "WanPipelineOutput",
+    "WanTransformer3DModel",
+    "__version__",
+    "errors",
+    "export_to_gif",
+    "export_to_video",
+    "get_num_threads",
+    "hooks",
+    "load_image",
+    "load_video",
+    "schedulers",
+    "set_num_threads",
+    "utils",
+]
+
+
+def set_num_threads(threads: int) -> None:
+    """Sets how many threads compute. Results are bit for bit the same with any number.
+
+    The default respects the process's affinity and the cgroup's quota; ``WANOFFLOAD_NUM_THREADS`` sets another. Copy
+    and reader threads come on top.
+    """
+    from wanoffload import _core
+
+    _core.set_num_threads(threads)
+
+
+def get_num_threads() -> int:
+    """How many threads compute."""
+    from wanoffload import _core
+
+    return _core.get_num_threads()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM:
+        return getattr(importlib.import_module(f"wanoffload.{_FROM[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"wanoffload.{name}")
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("wanoffload")
+        except PackageNotFoundError:
+            return "unknown"
+    raise AttributeError(f"module 'wanoffload' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,5 @@
+"""The command line: ``wanoffload generate | plan | inspect | doctor | demo``."""
+
+from wanoffload.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,139 @@
+"""``wanoffload generate`` and ``wanoffload plan``: make a film, or say what it would need."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from wanoffload.cli import options as shared
+
+_GENERATE = """\
+Makes a film (or several) from a prompt.
+
+  wanoffload generate MODEL --prompt "a cat baking a cake" --seed 1 -o cat.mp4
+  wanoffload generate MODEL --prompt "..." --dtype bfloat16 --vram 6GiB --ram 12GiB
+  wanoffload generate MODEL --prompt "..." --offload leaf --stream --disk
+
+-o takes .mp4 (H.264), .gif, or .npy (the frames as float32 in 0..1). With several films a number is put before the
+suffix. At the end it prints the SHA-256 of the frames, the seconds and the bytes moved.
+"""
+_PLAN = """\
+Says what a film would need, in bytes, component by component, before anything runs.
+
+  wanoffload plan MODEL --height 480 --width 832 --frames 81 --vram 8GiB
+
+Without --prompt, one of --max-sequence-length tokens is assumed. A budget that cannot hold is an error that names the
+smallest one that would. Options are those of generate.
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds both commands to the parser."""
+    generate = commands.add_parser("generate", help="make a film from a prompt", description=_GENERATE)
+    shared.add_model(generate)
+    shared.add_video(generate, prompt_needed=True)
+    shared.add_scheduler(generate)
+    shared.add_offload(generate)
+    group = generate.add_argument_group("output")
+    group.add_argument("-o", "--output", default="out.mp4", metavar="FILE", help="default: %(default)s")
+    group.add_argument("--fps", type=float, default=16, help="frames a second (default: %(default)s)")
+    group.add_argument(
+        "--quality", type=float, default=8, help="of .mp4: 0 (small) to 10 (best) (default: %(default)s)"
+    )
+    group.add_argument("--report", metavar="FILE", help="write plan and report as JSON")
+    group.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    generate.set_defaults(run=run_generate, parser=generate)
+
+    plan = commands.add_parser("plan", help="say what a film would need", description=_PLAN)
+    shared.add_model(plan)
+    shared.add_video(plan, prompt_needed=False)
+    shared.add_offload(plan)
+    plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    plan.set_defaults(run=run_plan, parser=plan)
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """Prints the plan of a call."""
+    shared.check_offload(options, options.parser)
+    pipe = shared.load_pipeline(options)
+    plan = pipe.plan(
+        prompt=options.prompt,
+        negative_prompt=options.negative_prompt,
+        height=options.height,
+        width=options.width,
+        num_frames=options.frames,
+        guidance_scale=options.guidance,
+        max_sequence_length=options.max_sequence_length,
+    )
+    print(json.dumps(plan.as_dict(), indent=2) if options.json else plan)
+    return 0
+
+
+def run_generate(options: argparse.Namespace) -> int:
+    """Makes the films and writes them."""
+    shared.check_offload(options, options.parser)
+    check_output(options.output, options.parser)
+    say = (lambda text: None) if options.quiet else (lambda text: print(text, flush=True))
+    pipe = shared.load_pipeline(options)
+    shared.apply_scheduler(pipe, options)
+    pipe.set_progress_bar_config(disable=options.quiet or not sys.stderr.isatty(), unit="step")
+    arguments = {
+        "prompt": options.prompt,
+        "negative_prompt": options.negative_prompt,
+        "height": options.height,
+        "width": options.width,
+        "num_frames": options.frames,
+        "guidance_scale": options.guidance,
+        "max_sequence_length": options.max_sequence_length,
+    }
+    plan = pipe.plan(**arguments)
+    say(plan)
+    frames = pipe(**arguments, num_inference_steps=options.steps, generator=options.seed).frames
+    for video, path in zip(frames, output_paths(options.output, len(frames)), strict=True):
+        write_video(video, path, options.fps, options.quality)
+        say(f"wrote {path}")
+    say(f"SHA-256 of the frames {frames_digest(frames)}")
+    say(pipe.report)
+    if options.report:
+        Path(options.report).write_text(
+            json.dumps({"plan": plan.as_dict(), "report": pipe.report.as_dict()}, indent=2) + "\n", "utf-8"
+        )
+    return 0
+
+
+def check_output(path: str, parser: argparse.ArgumentParser) -> None:
+    """Refuses, before any work, a file that could not be written at its end."""
+    target = Path(path)
+    if target.suffix.lower() not in (".mp4", ".gif", ".npy"):
+        parser.error(f"--output {path}: the name has to end in .mp4, .gif or .npy")
+    if not target.absolute().parent.is_dir():
+        parser.error(f"--output {path}: there is no folder {target.absolute().parent}")
+
+
+def output_paths(path: str, count: int) -> list[str]:
+    """One file per film: ``cat.mp4``, or ``cat-1.mp4``, ``cat-2.mp4`` ..."""
+    target = Path(path)
+    if count == 1:
+        return [path]
+    return [str(target.with_name(f"{target.stem}-{number}{target.suffix}")) for number in range(1, count + 1)]
+
+
+def write_video(video: Any, path: str, fps: float, quality: float) -> None:
+    """Writes frames [F, H, W, 3] in the format that the name says."""
+    import numpy as np
+
+    from wanoffload.utils import export_to_video
+
+    if path.lower().endswith(".npy"):
+        np.save(path, video)
+    else:
+        export_to_video(video, path, fps=fps, quality=quality)
+
+
+def frames_digest(frames: Any) -> str:
+    """SHA-256 of the bytes of frames, float32."""
+    return hashlib.sha256(frames.tobytes()).hexdigest()

@@ -1,0 +1,230 @@
+"""Finding a checkpoint in diffusers' folder layout, locally or on the Hub, and saying early and by name what cannot be
+used.
+
+    model_index.json      scheduler/scheduler_config.json      tokenizer/tokenizer.json
+    text_encoder/config.json + model.safetensors               transformer/, vae/: config.json +
+    diffusion_pytorch_model.safetensors
+
+Weights may be sharded (``*.safetensors.index.json``) and carry a variant (``model.fp16.safetensors``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wanoffload.configuration import FrozenDict, read_json
+from wanoffload.errors import CheckpointError
+
+WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token", "variant")
+_ALWAYS = {"low_cpu_mem_usage": (None, True), "use_safetensors": (None, True), "device_map": (None,)}
+_WHY_NOT = {
+    "low_cpu_mem_usage": "weights are always read straight to where they are used, never twice",
+    "use_safetensors": "only safetensors files are ever read",
+    "device_map": "weights are placed by plans; use enable_auto_offload(vram=, ram=) or enable_group_offload(...)",
+}
+_OTHER_PIPELINES = {
+    "WanImageToVideoPipeline": "image to video",
+    "WanVideoToVideoPipeline": "video to video",
+    "WanVACEPipeline": "VACE",
+    "WanAnimatePipeline": "Animate",
+}
+
+
+def missing(message: str, path: Path | str) -> FileNotFoundError:
+    """The error for a file or folder that is not there; it carries errno and the path as the operating system's own
+    do."""
+    return FileNotFoundError(errno.ENOENT, message, os.fspath(path))
+
+
+def take_loading_options(function: str, options: dict[str, Any], known: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Checks the keyword arguments that from_pretrained got beyond its own.
+
+    Args:
+        function: Name for errors, ``"WanPipeline.from_pretrained"``.
+        options: The keyword arguments.
+        known: Further names that the function takes, for the error's list.
+
+    Returns:
+        Those that go to the Hub.
+
+    Raises:
+        TypeError: A keyword is unknown; it is named.
+        ValueError: A keyword asks for what cannot be.
+    """
+    for name, value in options.items():
+        if name in _ALWAYS and value not in _ALWAYS[name]:
+            raise ValueError(f"{function}: `{name}`={value!r} cannot take effect: {_WHY_NOT[name]}.")
+        if name not in _ALWAYS and name not in _HUB_OPTIONS:
+            raise TypeError(
+                f"{function}() got an unexpected keyword argument '{name}'. "
+                f"It takes: {', '.join((*known, *_HUB_OPTIONS, *_ALWAYS))}."
+            )
+    return {name: value for name, value in options.items() if name in _HUB_OPTIONS}
+
+
+def locate(path_or_repo: Any, hub: Mapping[str, Any], subfolders: tuple[str, ...]) -> Path:
+    """The local folder of a checkpoint; one that is named like a Hub repository and is not there is downloaded.
+
+    Args:
+        path_or_repo: A folder, or ``"owner/name"`` on the Hub.
+        hub: Options for the Hub, from `take_loading_options`.
+        subfolders: What is wanted of a repository.
+
+    Raises:
+        OSError: There is no such folder, or the Hub does not give it.
+    """
+    if not isinstance(path_or_repo, (str, os.PathLike)):
+        raise TypeError(f"A checkpoint is given as a folder or a Hub name, but got a {type(path_or_repo).__name__}.")
+    path = Path(path_or_repo).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise NotADirectoryError(
+            errno.ENOTDIR,
+            "A checkpoint is a folder in diffusers' layout; this is a file. Give the folder it lies in",
+            str(path),
+        )
+    name = os.fspath(path_or_repo)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or os.sep == "\\" and "\\" in name:
+        raise missing("There is no such checkpoint folder; check the path", path)
+    return _download(name, hub, subfolders)
+
+
+def _download(name: str, hub: Mapping[str, Any], subfolders: tuple[str, ...]) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise missing(
+            "There is no such folder, and fetching it from the Hub needs `pip install huggingface_hub`", name
+        ) from None
+    options = {key: value for key, value in hub.items() if key != "variant" and value is not None}
+    patterns = ["model_index.json", *(f"{folder}/*" for folder in subfolders)]
+    if "" in subfolders:
+        patterns = ["*.json", "*.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, **options))
+    except Exception as error:  # the Hub's client and the HTTP library below it have many, of no common base
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise missing(
+            f"'{name}' is neither a local folder nor could it be had from the Hub ({reason}). Check the name, log in "
+            "with `hf auth login` if it is private, or give a local folder",
+            name,
+        ) from error
+
+
+def component_folder(root: Path, subfolder: str | None) -> Path:
+    """The folder of one component; a missing one is an error that lists what is there."""
+    folder = root / subfolder if subfolder else root
+    if not folder.is_dir():
+        found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        raise missing(
+            f"There is no folder '{subfolder}' in the checkpoint. It has: {', '.join(found) or 'no folders'}. "
+            "Complete the download, or give the right subfolder",
+            folder,
+        )
+    return folder
+
+
+def read_component_config(
+    folder: Path, class_name: str, defaults: Mapping[str, Any], needed: tuple[str, ...] = ()
+) -> FrozenDict:
+    """Reads a component's config.json, checks whose it is, and fills in diffusers' defaults.
+
+    Raises:
+        OSError: There is no config.json.
+        CheckpointError: It is of another class, is no JSON object, or lacks an entry that has no default.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        hint = (
+            " This looks like a whole checkpoint; give `subfolder=`" if (folder / "model_index.json").is_file() else ""
+        )
+        raise missing(f"Error no file named config.json found in directory {folder}.{hint}", file)
+    config = read_config(file)
+    architectures = config.get("architectures")
+    found = config.get("_class_name") or (
+        architectures[0] if isinstance(architectures, list) and architectures else None
+    )
+    if found is not None and found != class_name:
+        raise CheckpointError(
+            f"{file} describes a {found}, not a {class_name}. Load it with the class that it names, or give another "
+            "folder."
+        )
+    for name in needed:
+        if name not in config:
+            raise CheckpointError(
+                f"{file} has no entry '{name}', which a {class_name} needs. Is this a WAN checkpoint?"
+            )
+    return FrozenDict({**defaults, **config})
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Reads a JSON object of a checkpoint; what cannot be read as one is a `CheckpointError`."""
+    try:
+        return read_json(file)
+    except OSError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def weights_path(folder: Path, variant: str | None = None) -> Path:
+    """The safetensors file, or the index of the shards, that holds a component's weights.
+
+    Raises:
+        OSError: There is none; files in another format are named.
+    """
+    tag = f".{variant}" if variant else ""
+    for name in WEIGHT_NAMES:
+        for file in (f"{name}{tag}.safetensors", f"{name}.safetensors.index{tag}.json"):
+            if (folder / file).is_file():
+                return folder / file
+    other = sorted(
+        entry.name for entry in folder.iterdir() if entry.suffix in (".bin", ".pth", ".pt", ".ckpt", ".gguf")
+    )
+    others = sorted(entry.name for entry in folder.glob("*.safetensors"))
+    hint = f" It has {', '.join(other)}, but only safetensors are read" if other else ""
+    hint = f" It has {', '.join(others)}; pass `variant=` if one of them is meant" if others else hint
+    wanted = f"{WEIGHT_NAMES[0]}{tag}.safetensors"
+    raise missing(f"Error no file named {wanted} found in directory {folder}.{hint}", folder / wanted)
+
+
+def read_model_index(root: Path) -> dict[str, Any]:
+    """Reads model_index.json and refuses what is no WAN text-to-video checkpoint, by name.
+
+    Raises:
+        OSError: There is none.
+        CheckpointError: It is another pipeline's, or has parts that cannot be run yet.
+    """
+    file = root / "model_index.json"
+    if not file.is_file():
+        raise missing(
+            f"Error no file named model_index.json found in directory {root}. A checkpoint is a folder in diffusers' "
+            "layout",
+            file,
+        )
+    index = read_config(file)
+    found = index.get("_class_name")
+    if found in _OTHER_PIPELINES:
+        raise CheckpointError(
+            f"{file} describes a {found} ({_OTHER_PIPELINES[found]}); this version runs text to video (WanPipeline) "
+            "only."
+        )
+    if found != "WanPipeline":
+        raise CheckpointError(
+            f"{file} describes a {found}, which is not a WAN checkpoint. Give one whose _class_name is WanPipeline."
+        )
+    second = index.get("transformer_2")
+    if isinstance(second, list) and any(second):
+        raise CheckpointError(
+            f"{file} names a transformer_2 (WAN 2.2, two experts); this version runs WAN 2.1 with one transformer only."
+        )
+    for name, meaning in (("expand_timesteps", "WAN 2.2 TI2V"), ("boundary_ratio", "WAN 2.2, two experts")):
+        if index.get(name):
+            raise CheckpointError(f"{file} sets {name}={index[name]!r} ({meaning}); this version runs WAN 2.1 only.")
+    return index

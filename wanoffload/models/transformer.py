@@ -1,0 +1,167 @@
+"""The WAN transformer: noisy latents, a timestep and text embeddings to a velocity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wanoffload.arrays import like, real_rows, to_float32, to_numpy
+from wanoffload.configuration import FrozenDict
+from wanoffload.errors import CheckpointError
+from wanoffload.models.component import Component
+from wanoffload.outputs import Transformer2DModelOutput
+from wanoffload.report import ComponentReport
+
+_OTHER_MODELS = {
+    "image_dim": "image to video",
+    "added_kv_proj_dim": "image to video",
+    "pos_embed_seq_len": "first and last frame to video",
+    "vace_layers": "VACE",
+}
+
+
+class WanTransformer3DModel(Component):
+    """The denoising network of WAN 2.1 text to video."""
+
+    class_name = "WanTransformer3DModel"
+    component_name = "transformer"
+    core_class = "Transformer"
+    blocks_in = ("blocks",)
+    config_defaults = {
+        "patch_size": [1, 2, 2],
+        "num_attention_heads": 40,
+        "attention_head_dim": 128,
+        "in_channels": 16,
+        "out_channels": 16,
+        "text_dim": 4096,
+        "freq_dim": 256,
+        "ffn_dim": 13824,
+        "num_layers": 40,
+        "cross_attn_norm": True,
+        "qk_norm": "rms_norm_across_heads",
+        "eps": 1e-6,
+        "image_dim": None,
+        "added_kv_proj_dim": None,
+        "rope_max_seq_len": 1024,
+        "pos_embed_seq_len": None,
+    }
+
+    @classmethod
+    def check_config(cls, config: FrozenDict, file: Path) -> None:
+        for name, meaning in _OTHER_MODELS.items():
+            if config.get(name) is not None:
+                raise CheckpointError(
+                    f"{file} sets {name}={config[name]!r} ({meaning}); this version runs text to video only."
+                )
+        if config.in_channels != config.out_channels:
+            raise CheckpointError(
+                f"{file} has in_channels={config.in_channels} and out_channels={config.out_channels} (image to video); "
+                "this version runs text to video only, where they are equal."
+            )
+        if list(config.patch_size) != [1, 2, 2]:
+            raise CheckpointError(f"{file} sets patch_size={list(config.patch_size)}; every WAN model has [1, 2, 2].")
+        if config.qk_norm != "rms_norm_across_heads":
+            raise CheckpointError(
+                f"{file} sets qk_norm={config.qk_norm!r}; every WAN model has 'rms_norm_across_heads'."
+            )
+
+    def plan_video(
+        self, engine: Any, frames: int, height: int, width: int, text: Sequence[tuple[int, int]], policy: dict[str, Any]
+    ) -> Any:
+        """The core's plan for latents of a size and, of each batch item, (text rows, of which real)."""
+        return self.core.plan(engine, frames, height, width, list(text), policy)
+
+    def __call__(
+        self,
+        hidden_states: Any,
+        timestep: Any,
+        encoder_hidden_states: Any,
+        encoder_hidden_states_image: Any = None,
+        return_dict: bool = True,
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> Transformer2DModelOutput | tuple:
+        """Computes the velocity.
+
+        Args:
+            hidden_states: Latents [batch, in_channels, frames, height, width]; height and width even.
+            timestep: [batch], or one number for all.
+            encoder_hidden_states: Text embeddings [batch, rows, text_dim]. Rows after the last that is not all zero are
+                padding; the result is that of attention over all rows.
+            encoder_hidden_states_image: Not supported.
+            return_dict: Whether to return an output object or a tuple.
+            attention_kwargs: Not supported.
+
+        Returns:
+            ``sample``, float32 [batch, out_channels, frames, height, width].
+        """
+        if encoder_hidden_states_image is not None:
+            raise ValueError("`encoder_hidden_states_image` cannot take effect: this version runs text to video only.")
+        refuse_attention_kwargs(attention_kwargs)
+        latents, timesteps, text = self._check(hidden_states, timestep, encoder_hidden_states)
+        _, _, frames, height, width = latents.shape
+        report = ComponentReport(self.component_name)
+        with self.runtime.call(self.class_name) as engine:
+            sizes = [(rows, len(embeds)) for rows, embeds in text]
+            plan = self.plan_video(engine, frames, height, width, sizes, self.offload.policy())
+            with self.running(engine, plan, report) as execution:
+                execution.prepare(text, frames, height, width)
+                velocity = execution.step(latents, timesteps)
+            self.after_call(engine)
+        self.report = report
+        result = like(velocity, hidden_states)
+        return Transformer2DModelOutput(result) if return_dict else (result,)
+
+    def _check(self, hidden_states: Any, timestep: Any, embeds: Any) -> tuple[np.ndarray, np.ndarray, list]:
+        axes = "batch, channels, frames, height, width"
+        latents = to_float32(hidden_states, "hidden_states", (None, self.config.in_channels, None, None, None), axes)
+        batch, _, _, height, width = latents.shape
+        if 0 in latents.shape or height % 2 or width % 2:
+            raise ValueError(
+                "`hidden_states` has to have an even height and width and no empty axis but is of shape "
+                f"{list(latents.shape)}."
+            )
+        self.check_size(*latents.shape[2:])
+        times = self._timesteps(timestep, batch)
+        text = to_float32(embeds, "encoder_hidden_states", (batch, None, self.config.text_dim), "batch, rows, text_dim")
+        if text.shape[1] == 0:
+            raise ValueError("`encoder_hidden_states` has no rows.")
+        return latents, times, text_rows(text)
+
+    @staticmethod
+    def _timesteps(timestep: Any, batch: int) -> np.ndarray:
+        times = to_numpy(timestep, "timestep").astype(np.float32)
+        if times.ndim > 1:
+            raise ValueError(
+                f"`timestep` is of shape {list(times.shape)}: one number per token is WAN 2.2 TI2V's way, which this "
+                "version does not run. Pass one number per batch item."
+            )
+        if times.ndim == 1 and len(times) not in (1, batch):
+            raise ValueError(f"`timestep` has to hold one number per batch item, {batch}, but holds {len(times)}.")
+        return np.ascontiguousarray(np.broadcast_to(times, (batch,)))
+
+    def check_size(self, frames: int, height: int, width: int) -> None:
+        """Raises ValueError for latents that the model's positions do not reach."""
+        reach = self.config.rope_max_seq_len
+        if max(frames, height // 2, width // 2) > reach:
+            raise ValueError(
+                f"Latents of {frames} frames of {height}x{width} are more than the model has positions for: {reach} "
+                f"frames of {2 * reach}x{2 * reach}. Ask for a smaller video."
+            )
+
+
+def text_rows(embeds: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Embeddings [batch, rows, text_dim] as the core takes them: of each item the rows in all, and those that are not
+    padding."""
+    return [(len(item), np.ascontiguousarray(item[: real_rows(item)])) for item in embeds]
+
+
+def refuse_attention_kwargs(attention_kwargs: Any) -> None:
+    """Raises ValueError for attention_kwargs that ask for something."""
+    if attention_kwargs:
+        raise ValueError(
+            f"`attention_kwargs`={attention_kwargs!r} cannot take effect: attention is computed by the core, which has "
+            "no processors to hand them to. Leave it out."
+        )

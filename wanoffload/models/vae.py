@@ -1,0 +1,259 @@
+"""The WAN VAE's decoder: latents to frames, one latent frame after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wanoffload.arrays import like, to_float32
+from wanoffload.configuration import FrozenDict
+from wanoffload.errors import CheckpointError
+from wanoffload.models.component import Component
+from wanoffload.models.tiling import Tile, TileGrid, blend_tiles
+from wanoffload.outputs import DecoderOutput
+from wanoffload.report import ComponentReport
+
+_LATENTS_MEAN = (
+    (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508)
+    + (0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)
+)  # fmt: skip
+_LATENTS_STD = (
+    (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743)
+    + (3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
+)  # fmt: skip
+
+
+class AutoencoderKLWan(Component):
+    """The VAE of WAN 2.1. Decoding streams frames: memory does not grow with their number.
+
+    Attributes:
+        use_tiling: Whether frames larger than a tile are decoded in overlapping tiles that are blended.
+        use_slicing: Whether the items of a batch are decoded one after the other; they always are.
+    """
+
+    class_name = "AutoencoderKLWan"
+    component_name = "vae"
+    core_class = "VaeDecoder"
+    blocks_in = ("quant_conv", "post_quant_conv", "encoder", "decoder")
+    config_defaults = {
+        "base_dim": 96,
+        "decoder_base_dim": None,
+        "z_dim": 16,
+        "dim_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "attn_scales": [],
+        "temperal_downsample": [False, True, True],
+        "dropout": 0.0,
+        "latents_mean": list(_LATENTS_MEAN),
+        "latents_std": list(_LATENTS_STD),
+        "is_residual": False,
+        "in_channels": 3,
+        "out_channels": 3,
+        "patch_size": None,
+        "scale_factor_temporal": 4,
+        "scale_factor_spatial": 8,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.use_tiling = False
+        self.use_slicing = False
+        self.tile_sample_min_height = self.tile_sample_min_width = 256
+        self.tile_sample_stride_height = self.tile_sample_stride_width = 192
+
+    @classmethod
+    def check_config(cls, config: FrozenDict, file: Path) -> None:
+        if config.is_residual or config.patch_size is not None or config.z_dim == 48:
+            raise CheckpointError(
+                f"{file} describes the VAE of WAN 2.2 (z_dim={config.z_dim}, is_residual={config.is_residual}, "
+                f"patch_size={config.patch_size}); this version decodes with the VAE of WAN 2.1 only."
+            )
+        if config.attn_scales:
+            raise CheckpointError(f"{file} sets attn_scales={config.attn_scales!r}; every WAN VAE has none.")
+        for name in ("latents_mean", "latents_std"):
+            if len(config[name]) != config.z_dim:
+                raise CheckpointError(f"{file}: {name} has {len(config[name])} entries, but z_dim is {config.z_dim}.")
+
+    def core_config(self) -> dict[str, Any]:
+        return {**self.config, "decoder_base_dim": self.config.decoder_base_dim or self.config.base_dim}
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Pixels per latent, along height and along width."""
+        return self.core.spatial_scale
+
+    def enable_tiling(
+        self,
+        tile_sample_min_height: int | None = None,
+        tile_sample_min_width: int | None = None,
+        tile_sample_stride_height: int | None = None,
+        tile_sample_stride_width: int | None = None,
+    ) -> None:
+        """Decodes frames larger than a tile in overlapping tiles, blended where they overlap, exactly as diffusers
+        does it.
+
+        Memory then depends on the tile, not on the frame, and the picture changes a little. The planner never does
+        this by itself.
+
+        Args:
+            tile_sample_min_height: Height of a tile in pixels; 256 unless changed.
+            tile_sample_min_width: Width of a tile.
+            tile_sample_stride_height: Distance from one tile's top to the next; 192 unless changed.
+            tile_sample_stride_width: Distance from one tile's left side to the next.
+        """
+        values = {
+            "tile_sample_min_height": tile_sample_min_height,
+            "tile_sample_min_width": tile_sample_min_width,
+            "tile_sample_stride_height": tile_sample_stride_height,
+            "tile_sample_stride_width": tile_sample_stride_width,
+        }
+        chosen = {name: value or getattr(self, name) for name, value in values.items()}
+        for name, value in chosen.items():
+            if isinstance(value, bool) or value <= 0 or value % self.spatial_compression_ratio:
+                raise ValueError(
+                    f"`{name}` has to be a multiple of {self.spatial_compression_ratio} pixels, or tiles do not line "
+                    f"up, but is {value!r}."
+                )
+        for axis in ("height", "width"):
+            if chosen[f"tile_sample_stride_{axis}"] > chosen[f"tile_sample_min_{axis}"]:
+                raise ValueError(
+                    f"`tile_sample_stride_{axis}`={chosen[f'tile_sample_stride_{axis}']} is more than "
+                    f"`tile_sample_min_{axis}`={chosen[f'tile_sample_min_{axis}']}: tiles would leave gaps."
+                )
+        for name, value in chosen.items():
+            setattr(self, name, int(value))
+        self.use_tiling = True
+
+    def disable_tiling(self) -> None:
+        """Decodes whole frames again."""
+        self.use_tiling = False
+
+    def enable_slicing(self) -> None:
+        """Decodes the items of a batch one after the other. This always holds."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Undoes `enable_slicing`; items are still decoded one after the other, with the same result."""
+        self.use_slicing = False
+
+    def encode(self, *args: Any, **kwargs: Any) -> Any:
+        """Not there yet: only the decoder is. Raises NotImplementedError."""
+        raise NotImplementedError(
+            "AutoencoderKLWan.encode is not there yet: this version runs text to video, which decodes only."
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Encoding and decoding in one go is not there yet. Raises NotImplementedError; use `decode`."""
+        raise NotImplementedError(
+            "AutoencoderKLWan(...) encodes first, which is not there yet. Use `vae.decode(latents)`."
+        )
+
+    def decode(self, z: Any, return_dict: bool = True) -> DecoderOutput | tuple:
+        """Decodes latents.
+
+        Args:
+            z: Latents as the VAE has them (denormalised), [batch, z_dim, frames, height, width].
+            return_dict: Whether to return an output object or a tuple.
+
+        Returns:
+            ``sample``, float32 [batch, 3, frames, height, width] in [-1, 1].
+        """
+        latents = to_float32(z, "z", (None, self.config.z_dim, None, None, None), "batch, z_dim, frames, height, width")
+        if 0 in latents.shape:
+            raise ValueError(f"`z` has an empty axis: its shape is {list(latents.shape)}.")
+        batch, _, _, height, width = latents.shape
+        scale = self.spatial_compression_ratio
+        video = np.empty(
+            (batch, self.config.out_channels, self.frames_of(latents.shape[2]), height * scale, width * scale),
+            np.float32,
+        )
+        report = ComponentReport(self.component_name)
+        with self.runtime.call(self.class_name) as engine:
+            plan = self.plan_frames(engine, height, width, self.offload.policy())
+            for item, start, frames in self.stream(engine, latents, plan, report, self.offload.policy()):
+                video[item, :, start : start + len(frames)] = frames.transpose(3, 0, 1, 2)
+            self.after_call(engine)
+        self.report = report
+        result = like(video, z)
+        return DecoderOutput(result) if return_dict else (result,)
+
+    def frames_of(self, latent_frames: int) -> int:
+        """How many frames so many latent frames decode to."""
+        return 1 + (latent_frames - 1) * self.core.frames_per_latent
+
+    def tiles(self, height: int, width: int) -> TileGrid | None:
+        """The tiles that latents of this size are decoded in, or None where they are decoded whole."""
+        scale = self.spatial_compression_ratio
+        tile = Tile(self.tile_sample_min_height, self.tile_sample_min_width)
+        stride = Tile(self.tile_sample_stride_height, self.tile_sample_stride_width)
+        if self.use_tiling and (width > tile.width // scale or height > tile.height // scale):
+            return TileGrid(height, width, tile, stride, scale)
+        return None
+
+    def plan_frames(self, engine: Any, height: int, width: int, policy: dict[str, Any]) -> Any:
+        """The core's plan for latents of a size; with tiling, for the largest tile."""
+        grid = self.tiles(height, width)
+        if grid is not None:
+            height, width = grid.largest()
+        return self.core.plan(engine, height, width, policy)
+
+    def stream(
+        self, engine: Any, latents: np.ndarray, plan: Any, report: ComponentReport, policy: dict[str, Any]
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Decodes latents [batch, z_dim, frames, height, width] frame by frame.
+
+        Args:
+            engine: The engine to run on.
+            latents: Denormalised latents, float32.
+            plan: From `plan_frames`.
+            report: What happens is added to it.
+            policy: The policy the plan was made with, for tiles of other sizes.
+
+        Yields:
+            (item, index of the first frame, frames [T, H, W, 3] in [-1, 1]), as they are ready. With tiling, an item's
+            frames come all at once, since a tile holds every frame.
+        """
+        grid = self.tiles(*latents.shape[3:])
+        if grid is not None:
+            for item, one in enumerate(latents):
+                yield item, 0, self._decode_tiled(engine, one, grid, plan, report, policy)
+            return
+        last = (len(latents) - 1, latents.shape[2] - 1)
+        with self.running(engine, plan, report) as execution:
+            for item, one in enumerate(latents):
+                start = 0
+                for index in range(one.shape[1]):
+                    latent = np.ascontiguousarray(one[:, index])
+                    frames = execution.decode(latent, index == 0, follow=(item, index) != last)
+                    yield item, start, frames
+                    start += len(frames)
+
+    def _decode_tiled(
+        self,
+        engine: Any,
+        latents: np.ndarray,
+        grid: TileGrid,
+        plan: Any,
+        report: ComponentReport,
+        policy: dict[str, Any],
+    ) -> np.ndarray:
+        """Decodes one item [z_dim, frames, height, width] tile by tile to [frames, H, W, 3] in [-1, 1]."""
+        plans = {grid.largest(): plan}
+
+        def decode(part: np.ndarray) -> np.ndarray:
+            size = part.shape[2:]
+            if size not in plans:
+                plans[size] = self.core.plan(engine, *size, policy)
+            with self.running(engine, plans[size], report) as execution:
+                count = part.shape[1]
+                chunks = [
+                    execution.decode(np.ascontiguousarray(part[:, i]), i == 0, follow=i + 1 < count, clamp=False)
+                    for i in range(count)
+                ]
+            return np.concatenate(chunks)
+
+        frames = blend_tiles(grid, latents, decode, self.frames_of(latents.shape[1]), self.config.out_channels)
+        return np.clip(frames, -1.0, 1.0, out=frames)

@@ -1,0 +1,220 @@
+"""A call at work: plan, encode, denoise, decode, each component in its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from wanoffload.pipelines import checks
+from wanoffload.pipelines.denoise import Denoiser, Sizes
+from wanoffload.pipelines.frames import FrameWriter
+from wanoffload.pipelines.planning import Phase, Planner
+from wanoffload.pipelines.request import Request, fill_embeds, unique_ids
+from wanoffload.plan import PipelinePlan
+from wanoffload.report import PipelineReport
+
+
+def plan_call(pipe: Any, request: Request, engine: Any) -> PipelinePlan:
+    """Plans every component that a call needs.
+
+    Raises:
+        PlanError: The budgets cannot hold it.
+    """
+    networks = pipe.networks()
+    _, _, frames, height, width = request.latent_shape
+    makers: dict[str, Callable[[dict[str, Any]], Any]] = {}
+    if request.encodes and "text_encoder" in networks:
+        tokens = [len(ids) for ids in unique_ids(request.texts())]
+        makers["text_encoder"] = lambda policy: networks["text_encoder"].plan_tokens(engine, tokens, policy)
+    sizes = request.sizes()
+    makers["transformer"] = lambda policy: networks["transformer"].plan_video(
+        engine, frames, height, width, sizes, policy
+    )
+    if request.decodes:
+        makers["vae"] = lambda policy: networks["vae"].plan_frames(engine, height, width, policy)
+    phases = [
+        Phase(
+            name,
+            networks[name].offload,
+            make,
+            networks[name].core.bytes,
+            request.output_bytes if name == "vae" else 0,
+        )
+        for name, make in makers.items()
+    ]
+    idle = [one for name, one in networks.items() if name not in makers and one.offload.kind == "none"]
+    return Planner(phases, sum(one.core.bytes for one in idle), engine.device == "cpu", request.describe()).plan()
+
+
+class Generation:
+    """The work of one call.
+
+    Args:
+        pipe: The pipeline; its guidance and interrupt are read at every step.
+        engine: The engine to run on.
+        plan: From `plan_call`.
+        request: The checked call.
+        report: What happens is added to it.
+    """
+
+    def __init__(self, pipe: Any, engine: Any, plan: PipelinePlan, request: Request, report: PipelineReport) -> None:
+        self._pipe = pipe
+        self._engine = engine
+        self._plan = plan
+        self._request = request
+        self._report = report
+        self._planned_sizes = request.sizes()
+        for name, network in pipe.networks().items():
+            if name in plan.components or network.offload.offloaded:
+                self._make_room(name)
+
+    def _make_room(self, name: str) -> None:
+        """Lets go of what the plan says a component does not keep."""
+        network, plan = getattr(self._pipe, name), self._plan.components.get(name)
+        if plan is None or not plan.keep_slabs:
+            self._engine.drop(network.core)
+        elif not plan.keep_residents:
+            self._engine.drop_residents(network.core)
+
+    def _enter(self, name: str) -> Any:
+        """Begins a component's turn: an arena left over by another that is larger than planned would break the
+        budget."""
+        plan = self._plan.components[name]
+        if plan.settings.offloaded and self._engine.held()["arena_bytes"] > plan.summary["work_bytes"]:
+            self._engine.release_arena()
+        return plan
+
+    def encode(self) -> None:
+        """Encodes every text that is not embedded yet, all in one pass over the weights."""
+        texts = self._request.texts()
+        unique = unique_ids(texts)
+        if not unique:
+            return
+        plan = self._enter("text_encoder")
+        report = self._report.component("text_encoder")
+        with self._pipe.text_encoder.running(self._engine, plan.core, report) as execution:
+            encoded = execution.encode(unique)
+        self._make_room("text_encoder")
+        fill_embeds(texts, unique, encoded)
+
+    def denoise(
+        self, latents: np.ndarray, steps: int, callback: Callable[..., Any] | None, tensors: list[str]
+    ) -> np.ndarray:
+        """Runs the sampling loop over latents, float32, which it may change.
+
+        Args:
+            latents: The noise.
+            steps: How many steps.
+            callback: Called after each, or None.
+            tensors: What it gets.
+
+        Returns:
+            The latents at the end, or where the call was interrupted.
+        """
+        pipe, scheduler = self._pipe, self._pipe.scheduler
+        if scheduler is None:
+            raise ValueError("This pipeline has no scheduler. Set one: pipe.scheduler = UniPCMultistepScheduler(...).")
+        scheduler.set_timesteps(steps)
+        scheduler.set_begin_index(0)
+        timesteps = scheduler.timesteps
+        pipe._num_timesteps = len(timesteps)
+        cond = self._request.cond.embeds
+        uncond = self._request.uncond.embeds if self._request.uncond is not None else None
+        self._enter("transformer")
+        report = self._report.component("transformer")
+        with (
+            Denoiser(self._engine, pipe.transformer, self._transformer_plan, report) as denoiser,
+            pipe.progress_bar(total=len(timesteps)) as progress,
+        ):
+            for i, t in enumerate(timesteps):
+                if pipe.interrupt:
+                    self._report.interrupted = True
+                    break
+                pipe._current_timestep = t
+                guidance = pipe.guidance_scale
+                denoiser.set_text(cond, self._branch(uncond, i), latents)
+                follow = i + 1 < len(timesteps) and not pipe.interrupt
+                velocity = denoiser.velocity(latents, float(t), guidance, follow)
+                latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+                latents = np.ascontiguousarray(latents, np.float32)
+                self._report.steps += 1
+                if callback is not None:
+                    latents, cond, uncond = self._call_back(callback, tensors, i, t, latents, cond, uncond)
+                progress.update()
+        pipe._current_timestep = None
+        self._make_room("transformer")
+        return latents
+
+    def _branch(self, uncond: np.ndarray | None, step: int) -> np.ndarray | None:
+        """The unconditional embeddings, if this step has guidance."""
+        if not self._pipe.do_classifier_free_guidance:
+            return None
+        if uncond is None:
+            raise ValueError(
+                f"Guidance was switched on before step {step}, but the call began without it and has no negative "
+                "prompt. Begin with `guidance_scale` above 1, or return `negative_prompt_embeds` from the callback."
+            )
+        return uncond
+
+    def _transformer_plan(self, sizes: Sizes) -> Any:
+        """The plan that was made for the call, or another under the same policy where a callback changed the texts'
+        sizes."""
+        plan = self._plan.components["transformer"]
+        if sizes == self._planned_sizes:
+            return plan.core
+        return self._pipe.transformer.plan_video(self._engine, *self._request.latent_shape[2:], sizes, plan.policy)
+
+    def _call_back(
+        self,
+        callback: Callable[..., Any],
+        tensors: list[str],
+        step: int,
+        timestep: Any,
+        latents: np.ndarray,
+        cond: np.ndarray,
+        uncond: np.ndarray | None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Calls the user's function and takes over what it changed, whether it returned it or changed it in place.
+
+        It gets copies of the embeddings, so that a change in place is seen.
+        """
+        current = {"latents": latents, "prompt_embeds": cond, "negative_prompt_embeds": uncond}
+        given = {name: current[name] for name in tensors}
+        for name in given:
+            if name != "latents" and given[name] is not None:
+                given[name] = given[name].copy()
+        result = callback(self._pipe, step, timestep, dict(given))
+        if result is not None and not isinstance(result, dict):
+            raise TypeError(
+                f"`callback_on_step_end` has to return a dict or None but returned a {type(result).__name__}."
+            )
+        changed = {**given, **(result or {})}
+        checks.check_callback_inputs(changed)
+        new = changed.get("latents", latents)
+        if new is not latents:
+            latents = checks.check_latents(new, self._request.latent_shape)
+        width = self._pipe.transformer.config.text_dim
+        embeds = []
+        for name, old in (("prompt_embeds", cond), ("negative_prompt_embeds", uncond)):
+            new = changed.get(name, old)
+            if new is not None and new is not old:
+                new = checks.check_embeds(new, name, self._request.batch, width, 1)
+                new = old if old is not None and np.array_equal(new, old) else new
+            embeds.append(old if new is None else new)
+        return latents, embeds[0], embeds[1]
+
+    def decode(self, latents: np.ndarray) -> Any:
+        """Decodes latents to frames, written into the result as they come."""
+        vae = self._pipe.vae
+        plan = self._enter("vae")
+        writer = FrameWriter(self._request)
+        shape = (1, vae.config.z_dim, 1, 1, 1)
+        mean = np.asarray(vae.config.latents_mean, np.float32).reshape(shape)
+        inverse = np.float32(1.0) / np.asarray(vae.config.latents_std, np.float32).reshape(shape)
+        report = self._report.component("vae")
+        for video, start, frames in vae.stream(self._engine, latents / inverse + mean, plan.core, report, plan.policy):
+            writer.write(video, start, frames)
+        self._make_room("vae")
+        return writer.result()

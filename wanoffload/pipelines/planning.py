@@ -1,0 +1,180 @@
+"""Planning a call over all its components: who stays, who makes room, and what the smallest budget would be.
+
+Components run one after the other. Each is planned by the core for its own phase; what the others hold meanwhile is
+told to it as bytes outside. With budgets, two arrangements are tried: all resident together, or each with the budget
+to itself, its residents dropped when the next takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from wanoffload.errors import PlanError
+from wanoffload.offload import OffloadSettings
+from wanoffload.plan import ComponentPlan, PipelinePlan
+from wanoffload.sizes import format_size
+
+ALLOWANCE = 64 << 20
+"""Bytes of a ram budget set aside for what is neither the core's nor the output: latents, embeddings, stacks, the
+interpreter's growth."""
+
+_TRIES = 4
+
+
+class Phase:
+    """One component's turn in a call.
+
+    Args:
+        name: text_encoder, transformer or vae.
+        settings: Its offload settings.
+        make: Makes the core's plan under a policy.
+        weight_bytes: What it takes when it is resident.
+        output_bytes: Arrays that are handed out while it runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: OffloadSettings,
+        make: Callable[[dict[str, Any]], Any],
+        weight_bytes: int,
+        output_bytes: int = 0,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.make = make
+        self.weight_bytes = weight_bytes
+        self.output_bytes = output_bytes
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether it has a budget to be planned for, rather than a fixed way of offloading."""
+        return self.settings.kind == "auto"
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is resident whatever the others need."""
+        return self.settings.kind == "none"
+
+    def plan(self, vram_outside: int, ram_outside: int, together: bool) -> ComponentPlan:
+        """Plans it beside so many bytes of others; together: as a resident, if it has a budget."""
+        ram_outside += ALLOWANCE + self.output_bytes
+        level = {"level": "resident"} if together and self.budgeted else {}
+        policy = self.settings.policy(vram_outside=vram_outside, ram_outside=ram_outside, **level)
+        keep = self.stays or (together and self.budgeted)
+        return ComponentPlan(self.name, self.settings, self.make(policy), policy, vram_outside, ram_outside, keep)
+
+    def under(self, budget: dict[str, int | None]) -> Phase:
+        """The same phase with another budget, if it has one."""
+        settings = replace(self.settings, **budget) if self.budgeted else self.settings
+        return Phase(self.name, settings, self.make, self.weight_bytes, self.output_bytes)
+
+
+class Planner:
+    """Plans the phases of one call.
+
+    Args:
+        phases: In the order they run.
+        others: Weight bytes of resident components that do not run in this call.
+        host_addressable: Whether device memory is host memory, so that it counts in ``ram`` too.
+        what: The call in words.
+    """
+
+    def __init__(self, phases: list[Phase], others: int, host_addressable: bool, what: str) -> None:
+        self.phases = phases
+        self.others = others
+        self.host_addressable = host_addressable
+        self.what = what
+
+    def plan(self) -> PipelinePlan:
+        """Finds a plan.
+
+        Raises:
+            PlanError: The budgets cannot hold; ``needed`` are the smallest that would.
+        """
+        budgeted = any(phase.budgeted for phase in self.phases)
+        plans, errors = self._arrange(together=budgeted)
+        if errors:
+            plans, errors = self._arrange(together=False)
+        if errors:
+            raise self._refusal(errors[0])
+        output = max((phase.output_bytes for phase in self.phases), default=0)
+        return PipelinePlan({plan.name: plan for plan in plans}, self.what, self._budget(), output, ALLOWANCE)
+
+    def _arrange(self, together: bool) -> tuple[list[ComponentPlan], list[PlanError]]:
+        """Plans every phase: those without a budget first, since what they keep on the host is outside the others'
+        budgets.
+
+        Returns:
+            The plans in the order of the phases, and what was lacking; one of the two is empty.
+        """
+        found: dict[str, ComponentPlan] = {}
+        errors: list[PlanError] = []
+        slabs = 0
+        for phase in sorted(self.phases, key=lambda phase: phase.budgeted):
+            vram = self.others + sum(
+                other.weight_bytes
+                for other in self.phases
+                if other is not phase and (other.stays or (together and other.budgeted))
+            )
+            ram = (vram if self.host_addressable else 0) + (slabs if phase.budgeted else 0)
+            try:
+                plan = found[phase.name] = phase.plan(vram, ram, together)
+            except PlanError as error:
+                errors.append(error)
+                continue
+            slabs += 0 if phase.budgeted else plan.summary["host_slab_bytes"]
+        if errors:
+            return [], errors
+        plans = [found[phase.name] for phase in self.phases]
+        self._settle_slabs(plans)
+        return plans, []
+
+    def _settle_slabs(self, plans: list[ComponentPlan]) -> None:
+        """Host slabs stay between calls where every budget allows it; what stays is memory of the other phases."""
+        budgeted = [plan for plan in plans if plan.settings.kind == "auto"]
+
+        def beside(plan: ComponentPlan, candidates: list[ComponentPlan]) -> int:
+            return sum(other.summary["host_slab_bytes"] for other in candidates if other is not plan)
+
+        if any(
+            plan.settings.ram is not None and plan.ram + beside(plan, budgeted) > plan.settings.ram for plan in budgeted
+        ):
+            for plan in budgeted:
+                plan.keep_slabs = False
+        staying = [plan for plan in budgeted if plan.keep_slabs]
+        fixed = [plan for plan in plans if plan not in budgeted]
+        for plan in plans:
+            plan.ram_outside += beside(plan, staying) + (beside(plan, fixed) if plan in fixed else 0)
+
+    def _budget(self) -> dict[str, int | None]:
+        found = {"vram": [p.settings.vram for p in self.phases], "ram": [p.settings.ram for p in self.phases]}
+        return {name: min((v for v in values if v is not None), default=None) for name, values in found.items()}
+
+    def _refusal(self, first: PlanError) -> PlanError:
+        """The error for the whole call: the smallest budgets that hold every phase, tried before they are named."""
+        budget = self._budget()
+        needed = {name: (None if value is None else 0) for name, value in budget.items()}
+        for _ in range(_TRIES):
+            trial = Planner(
+                [phase.under(needed) for phase in self.phases], self.others, self.host_addressable, self.what
+            )
+            _, errors = trial._arrange(together=False)
+            if not errors:
+                break
+            for error in errors:
+                for name in needed:
+                    if needed[name] is not None:
+                        needed[name] = max(needed[name], error.needed[name] or 0)
+        return PlanError(
+            f"No plan for {self.what} fits the budget of {_words(budget)}. The smallest that would do is "
+            f"{_words(needed)}: give it to enable_auto_offload, or ask for a smaller video. ({first})",
+            budget=budget,
+            needed=needed,
+        )
+
+
+def _words(budget: dict[str, int | None]) -> str:
+    return ", ".join(f"{name}={size} bytes ({format_size(size)})" for name, size in budget.items() if size is not None)

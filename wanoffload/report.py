@@ -1,0 +1,149 @@
+"""What happened in a call: bytes moved, seconds, stalls and peaks, beside what the plan had said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wanoffload.sizes import format_size
+from wanoffload.tables import html_table, text_table
+
+_SUMS = (
+    "passes",
+    "visits",
+    "bytes_loaded",
+    "bytes_moved",
+    "bytes_from_disk",
+    "bytes_from_host",
+    "wraps",
+    "seconds",
+    "load_seconds",
+    "compute_seconds",
+    "stall_seconds",
+    "copy_seconds",
+    "read_seconds",
+)
+_PEAKS = ("activation_peak", "arena_bytes", "arena_touched", "ram_peak")
+_ROWS = (
+    ("seconds", "seconds"),
+    ("  loading", "load_seconds"),
+    ("  computing", "compute_seconds"),
+    ("  stalled", "stall_seconds"),
+    ("  copying (beside)", "copy_seconds"),
+    ("  reading (beside)", "read_seconds"),
+    ("passes", "passes"),
+    ("loaded at start", "bytes_loaded"),
+    ("moved in passes", "bytes_moved"),
+    ("  from disk", "bytes_from_disk"),
+    ("  from host memory", "bytes_from_host"),
+    ("work arena", "arena_bytes"),
+    ("  planned", "plan.work_bytes"),
+    ("activations", "activation_peak"),
+    ("  planned", "plan.activation_bytes"),
+    ("core memory", "ram_peak"),
+    ("  planned", "plan.ram"),
+)
+
+
+class ComponentReport:
+    """What one component did in a call; several executions (tiles, a plan made anew) are added up.
+
+    Attributes:
+        name: The component's name in a pipeline.
+        executions: How often it was opened.
+        plan: The plan's summary, of the largest execution.
+        passes, visits, wraps: Passes over the weights; groups acquired; times the ring came round.
+        bytes_loaded, bytes_moved, bytes_from_disk, bytes_from_host: Bytes that became resident or rest on the host;
+            that went through the ring; and where those came from.
+        seconds, load_seconds, compute_seconds, stall_seconds, copy_seconds, read_seconds: In all; filling residents
+        and slabs;
+            computing; computing held up by copies; copying and reading, which run beside.
+        activation_peak, arena_bytes, arena_touched, ram_peak: Peaks in bytes.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.executions = 0
+        self.plan: dict[str, Any] = {}
+        for field in (*_SUMS, *_PEAKS):
+            setattr(self, field, 0.0 if field.endswith("seconds") else 0)
+
+    def add(self, measured: dict[str, Any], plan: dict[str, Any]) -> None:
+        """Adds one execution: the core's report, and the summary of the plan it ran under."""
+        self.executions += 1
+        for field in _SUMS:
+            setattr(self, field, getattr(self, field) + measured[field])
+        for field in _PEAKS:
+            setattr(self, field, max(getattr(self, field), measured[field]))
+        if plan["vram"] >= self.plan.get("vram", 0):
+            self.plan = dict(plan)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every figure by name, the plan's under ``"plan"``."""
+        return {field: getattr(self, field) for field in ("executions", *_SUMS, *_PEAKS)} | {"plan": dict(self.plan)}
+
+    def __repr__(self) -> str:
+        return (
+            f"ComponentReport({self.name}: {self.seconds:.2f} s, stalled {self.stall_seconds:.2f} s, "
+            f"moved {format_size(self.bytes_moved)})"
+        )
+
+
+class PipelineReport:
+    """What a call of a pipeline did.
+
+    Attributes:
+        components: `ComponentReport` by name: text_encoder, transformer, vae.
+        seconds: From the call to its result.
+        steps: Denoising steps done.
+        interrupted: Whether the rest of the steps was skipped.
+        ram_peak: The largest memory that the core held at one time, in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.components: dict[str, ComponentReport] = {}
+        self.seconds = 0.0
+        self.steps = 0
+        self.interrupted = False
+
+    def component(self, name: str) -> ComponentReport:
+        """The report of a component, made when first asked for."""
+        return self.components.setdefault(name, ComponentReport(name))
+
+    @property
+    def ram_peak(self) -> int:
+        """The largest memory that the core held at one time, in bytes."""
+        return max((one.ram_peak for one in self.components.values()), default=0)
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes that passes brought through the rings."""
+        return sum(one.bytes_moved for one in self.components.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every figure by name."""
+        own = {"seconds": self.seconds, "steps": self.steps, "interrupted": self.interrupted, "ram_peak": self.ram_peak}
+        return own | {"components": {name: one.as_dict() for name, one in self.components.items()}}
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        reports = list(self.components.values())
+        rows = [[label, *(_cell(one, field) for one in reports)] for label, field in _ROWS]
+        return ["", *(one.name for one in reports)], rows
+
+    def __str__(self) -> str:
+        steps = f"{self.steps} steps" + (", interrupted" if self.interrupted else "")
+        return f"{text_table(*self._table())}\n{self.seconds:.2f} s in all, {steps}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(f"Report: {self.seconds:.2f} s, {self.steps} steps", *self._table())
+
+
+def _cell(report: ComponentReport, field: str) -> str:
+    if field.startswith("plan."):
+        value = report.plan.get(field.removeprefix("plan."))
+        return format_size(value)
+    value = getattr(report, field)
+    if field.endswith("seconds"):
+        return f"{value:.3f}"
+    return str(value) if field == "passes" else format_size(value)

@@ -1,0 +1,59 @@
+"""The engine that components share, and the rule that one call runs on it at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from wanoffload.devices import Device
+from wanoffload.errors import BusyError
+
+
+class Runtime:
+    """One `_core.Engine`, made when first needed, and the lock that lets one call in.
+
+    A component that was loaded alone has a runtime of its own; a pipeline brings its components into one, so that they
+    share the work arena and know of each other's residents.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._engine: Any = None
+        self._lock = threading.Lock()
+        self._running = ""
+
+    @property
+    def engine(self) -> Any:
+        """The engine; its streams start when this is first read."""
+        if self._engine is None:
+            from wanoffload import _core
+
+            self._engine = _core.Engine(str(self.device))
+        return self._engine
+
+    @contextmanager
+    def call(self, what: str) -> Iterator[Any]:
+        """Runs one call on the engine: ``with runtime.call("the pipeline") as engine``.
+
+        Raises:
+            BusyError: Another call is running.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise BusyError(
+                f"{what} cannot run now: {self._running or 'another call'} is running on the same engine, which serves "
+                "one call at a time. Wait for it to end, or load a second pipeline."
+            )
+        try:
+            self._running = what
+            yield self.engine
+        finally:
+            self._running = ""
+            self._lock.release()
+
+    def drop(self, core: Any) -> None:
+        """Forgets a component's residents and host slabs, if there are any; they are loaded again when next needed."""
+        if self._engine is not None:
+            with self.call("Changing how a component is offloaded"):
+                self._engine.drop(core)
