@@ -97,15 +97,12 @@ def plan_units(cc: list[str], sets: list[InstructionSet], build: Path) -> list[U
         command = (*base, *flags, "-MMD", "-MF", str(depfile), "-c", str(source), "-o")
         units.append(Unit(source, target, command))
 
-    for source in sorted(CSRC.glob("**/*.c")):
-        layer = source.relative_to(CSRC).parts[0]
-        if layer in ("tests", "build"):
-            continue
+    for source in core_sources():
         if source.is_relative_to(KERNELS):
             for isa in built:
                 tag = [f"-DWO_ISA_TAG={isa.name}", f"-DWO_ISA_{isa.macro}=1"]
                 add(source, Path(f"isa_{isa.name}"), [*isa.flags, "-ffp-contract=off", *tag])
-        elif layer == "python":
+        elif source.is_relative_to(CSRC / "python"):
             add(source, Path(), [*have, *python, "-isystem", numpy_include()])
         else:
             add(source, Path(), have)
@@ -145,6 +142,17 @@ def compile_unit(unit: Unit) -> str:
     return done.stderr
 
 
+def compile_all(units: list[Unit], threads: int) -> None:
+    """Compiles in parallel, passes warnings on, and stops at the first error."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for warnings in pool.map(compile_unit, units):
+            if warnings:
+                print(warnings, end="", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Builds in one folder take turns."""
@@ -170,10 +178,7 @@ class BuildCore(build_ext):
             units = plan_units(cc, sets, build)
             stale = [unit for unit in units if not is_current(unit)]
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            with ThreadPoolExecutor(cores) as pool:
-                for warning in pool.map(compile_unit, stale):
-                    if warning:
-                        print(warning, end="", flush=True)
+            compile_all(stale, cores)
             if stale or not self.is_linked(target, units):
                 self.link(target, [str(unit.target) for unit in units])
         self.summarize(cc, sets, len(units), len(stale))
@@ -220,5 +225,11 @@ def replace_file(source: str | Path, target: Path) -> None:
     os.replace(partial, target)
 
 
-sources = sorted(str(path) for path in CSRC.glob("*/**/*.c") if path.parts[1] not in ("tests", "build"))
-setup(ext_modules=[Extension("wanoffload._core", sources)], cmdclass={"build_ext": BuildCore})
+def core_sources() -> list[Path]:
+    """All of csrc/ but its own tests."""
+    return sorted(path for path in CSRC.glob("**/*.c") if path.relative_to(CSRC).parts[0] not in ("tests", "build"))
+
+
+if __name__ == "__main__":
+    extension = Extension("wanoffload._core", [str(path) for path in core_sources()])
+    setup(ext_modules=[extension], cmdclass={"build_ext": BuildCore})

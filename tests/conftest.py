@@ -1,8 +1,34 @@
-"""Fixtures of the whole suite."""
+"""Fixtures of the whole suite, and which wanoffload it tests.
 
+`python -m pytest` puts the working folder on the path, and in a checkout that folder has a wanoffload of its own. Where
+its C module was built in place (`python setup.py build_ext --inplace`), that one is tested, else the installed one.
+"""
+
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def prefer_installed() -> None:
+    """Takes the checkout off the path when its C module is not built and another wanoffload is installed."""
+    everything = list(sys.path)
+    if not list((ROOT / "wanoffload").glob("_core.*.so")):
+        sys.path[:] = [entry for entry in everything if Path(entry or ".").resolve() != ROOT]
+        if importlib.util.find_spec("wanoffload") is None:
+            sys.path[:] = everything
+
+
+prefer_installed()
+
+
+def pytest_report_header() -> str:
+    import wanoffload
+
+    return f"wanoffload: {Path(wanoffload.__file__).parent}"
 
 
 @pytest.fixture(scope="session")

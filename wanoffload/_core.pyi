@@ -203,5 +203,8 @@ class _testing:
     def reset_peak() -> None:
         """Begins a new host_memory()["peak"]."""
     @staticmethod
+    def probe_peak(kind: str) -> float:
+        """FLOP/s that all compute threads reach between registers, "float32" or "bfloat16"."""
+    @staticmethod
     def tiles_after_cancel(engine: Engine) -> int:
         """Tiles that threads began after the last cancel."""

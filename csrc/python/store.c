@@ -69,13 +69,18 @@ static PyObject *shape_tuple(const wo_entry *entry) {
     return tuple;
 }
 
+/* The public name, or the file's own spelling of a dtype that has none. */
+static const char *dtype_text(const wo_entry *entry) {
+    return entry->dtype == WO_DTYPE_COUNT ? entry->dtype_at_rest : wo_dtype_name(entry->dtype);
+}
+
 static PyObject *entry_dict(const wo_store *store, const wo_entry *entry) {
     PyObject *dict = PyDict_New();
     if (dict == NULL)
         return NULL;
     PyObject *skipped = entry->skipped == NULL ? Py_NewRef(Py_None) : wo_py_text(entry->skipped);
     if (wo_py_put(dict, "name", wo_py_text(entry->name)) == 0 &&
-        wo_py_put(dict, "dtype", wo_py_text(wo_dtype_name(entry->dtype))) == 0 &&
+        wo_py_put(dict, "dtype", wo_py_text(dtype_text(entry))) == 0 &&
         wo_py_put(dict, "shape", shape_tuple(entry)) == 0 &&
         wo_py_put(dict, "file", PyUnicode_DecodeFSDefault(wo_store_file_path(store, entry->file))) == 0 &&
         wo_py_put(dict, "offset", PyLong_FromUnsignedLongLong(entry->offset)) == 0 &&

@@ -149,6 +149,21 @@ static PyObject *tiles_after_cancel(PyObject *Py_UNUSED(none), PyObject *args, P
     return PyLong_FromLongLong(atomic_load(&wo_engine_cancel(((wo_py_engine *)engine)->engine)->tiles_after));
 }
 
+static PyObject *probe_peak(PyObject *Py_UNUSED(none), PyObject *args, PyObject *names) {
+    static char *keywords[] = {"kind", NULL};
+    static const char *const words[] = {"float32", "bfloat16", NULL};
+    PyObject *value;
+    int kind;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "O:probe_peak", keywords, &value) ||
+        wo_py_word(value, "kind", words, &kind) < 0)
+        return NULL;
+    double peak;
+    Py_BEGIN_ALLOW_THREADS
+    peak = wo_cpu_probe_peak(kind == 1);
+    Py_END_ALLOW_THREADS
+    return PyFloat_FromDouble(peak);
+}
+
 PyDoc_STRVAR(testing_doc, "Switches for the test suite; static methods only.");
 PyDoc_STRVAR(force_isa_doc, "force_isa(name)\n--\n\n"
                             "Forces an instruction set for the process; None returns to the best.");
@@ -162,6 +177,8 @@ PyDoc_STRVAR(fail_read_doc, "fail_read(n)\n--\n\nThe n-th read from now fails wi
 PyDoc_STRVAR(delay_reads_doc, "delay_reads(seconds)\n--\n\nEvery read first sleeps so long.");
 PyDoc_STRVAR(reset_peak_doc, "reset_peak()\n--\n\nBegins a new host_memory()[\"peak\"].");
 PyDoc_STRVAR(tiles_after_cancel_doc, "tiles_after_cancel(engine)\n--\n\nTiles that threads began after the last cancel.");
+PyDoc_STRVAR(probe_peak_doc, "probe_peak(kind)\n--\n\n"
+                             "FLOP/s that all compute threads reach between registers, \"float32\" or \"bfloat16\".");
 
 enum { WITH_NAMES = METH_VARARGS | METH_KEYWORDS | METH_STATIC };
 
@@ -173,6 +190,7 @@ static PyMethodDef methods[] = {
     {"fail_read", WO_PY_METHOD(fail_read), WITH_NAMES, fail_read_doc},
     {"delay_reads", WO_PY_METHOD(delay_reads), WITH_NAMES, delay_reads_doc},
     {"reset_peak", reset_peak, METH_NOARGS | METH_STATIC, reset_peak_doc},
+    {"probe_peak", WO_PY_METHOD(probe_peak), WITH_NAMES, probe_peak_doc},
     {"tiles_after_cancel", WO_PY_METHOD(tiles_after_cancel), WITH_NAMES, tiles_after_cancel_doc},
     {NULL, NULL, 0, NULL},
 };
