@@ -9,8 +9,9 @@
  *            | |  1  | +----+
  *            +---------------> events
  *
- * No order is best for every record, so the placement is tried in several, all of them fixed, and the lowest peak is kept; it stops
- * as soon as a peak equals the lower bound. */
+ * No order is best for every record. Several fixed ones are tried, and then from each of them on the block that makes the peak is
+ * moved forward in the order, again and again; the lowest peak seen is kept. All of it stops as soon as a peak equals the lower
+ * bound, which the first placement usually reaches when lifetimes are nested. */
 #include "base/arena.h"
 #include "base/memory.h"
 
@@ -18,6 +19,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A climb places all blocks again in each step; these bound its steps, and its work in pairs of blocks that are compared (less than
+ * 0.1 s). They are counts and not times, so that the result is always the same. */
+enum { CLIMB_STEPS = 300, CLIMB_WORK = 10000000 };
 
 typedef struct item {
     size_t bytes;
@@ -106,7 +111,8 @@ static wo_status gather(wo_lifetime *blocks, size_t count, item *items, size_t *
         wo_lifetime *b = &blocks[i];
         b->offset = 0;
         if (b->dies < b->born)
-            WO_FAIL(err, WO_EINTERNAL, "block %zu of the arena dies at event %" PRId64 ", before its birth at %" PRId64, i, b->dies, b->born);
+            WO_FAIL(err, WO_EINTERNAL, "block %zu of the arena dies at event %" PRId64 ", before its birth at %" PRId64,
+                    i, b->dies, b->born);
         if (b->bytes > SIZE_MAX - WO_ARENA_ALIGN || __builtin_add_overflow(total, (uint64_t)wo_arena_round(b->bytes), &total))
             WO_FAIL(err, WO_EPLAN, "block %zu of the arena has %zu bytes, more than can be addressed", i, b->bytes);
         if (b->bytes > 0 && b->born < b->dies)
@@ -115,30 +121,83 @@ static wo_status gather(wo_lifetime *blocks, size_t count, item *items, size_t *
     return WO_OK;
 }
 
+typedef struct search {
+    wo_lifetime *blocks; /* their offsets are those of the best placement so far */
+    item *items, *placed;
+    size_t used, best, bound;
+} search;
+
+/* Places the items as they stand, and keeps the result if it is the best. Returns its peak. */
+static size_t try_order(search *s) {
+    size_t peak = place(s->items, s->used, s->placed);
+    if (peak < s->best) {
+        s->best = peak;
+        for (size_t i = 0; i < s->used; i++)
+            s->blocks[s->items[i].index].offset = s->items[i].offset;
+    }
+    return peak;
+}
+
+typedef int (*item_order)(const void *, const void *);
+
+static void try_sorted(search *s, item_order order) {
+    qsort(s->items, s->used, sizeof *s->items, order);
+    try_order(s);
+}
+
+/* The items stand in a placed order with this peak. Moves the one that makes it to just before one of those that lie in its way,
+ * the `which`-th of them, counted around. Some do: the first of the order lies at 0, and its size is at most the bound. */
+static void raise_highest(search *s, size_t peak, uint32_t which) {
+    size_t at = 0, to = 0;
+    uint32_t in_the_way = 0;
+    while (s->items[at].offset + s->items[at].bytes != peak)
+        at++;
+    item highest = s->items[at];
+    for (size_t i = 0; i < at; i++)
+        in_the_way += live_together(&s->items[i], &highest) ? 1 : 0;
+    for (uint32_t left = in_the_way > 0 ? which % in_the_way : 0; !live_together(&s->items[to], &highest) || left-- > 0; to++)
+        continue;
+    memmove(s->items + to + 1, s->items + to, (at - to) * sizeof highest);
+    s->items[to] = highest;
+}
+
+/* Which one it is varies with the step in a fixed sequence: always the same would soon run in a circle. */
+static void climb(search *s, item_order start, size_t steps) {
+    uint32_t varying = 1;
+    qsort(s->items, s->used, sizeof *s->items, start);
+    size_t peak = place(s->items, s->used, s->placed);
+    for (size_t i = 0; i < steps && s->best > s->bound; i++) {
+        varying = varying * 1103515245u + 12345u;
+        raise_highest(s, peak, varying >> 16);
+        peak = try_order(s);
+    }
+}
+
+static void find_best(search *s) {
+    static const item_order ORDERS[] = {by_size, by_area, by_length, by_birth};
+    enum { COUNT = sizeof ORDERS / sizeof *ORDERS };
+    for (size_t i = 0; i < COUNT && s->best > s->bound; i++)
+        try_sorted(s, ORDERS[i]);
+    size_t steps = CLIMB_WORK / (s->used * s->used);
+    for (size_t i = 0; i < COUNT && s->best > s->bound; i++)
+        climb(s, ORDERS[i], steps < CLIMB_STEPS ? steps : CLIMB_STEPS);
+}
+
 wo_status wo_arena_place(wo_lifetime *blocks, size_t count, size_t *peak, wo_error *err) {
-    static int (*const ORDERS[])(const void *, const void *) = {by_size, by_area, by_length, by_birth};
     *peak = 0;
     if (count == 0)
         return WO_OK;
     void *space;
-    if (count > SIZE_MAX / (2 * sizeof(item)))
+    if (count > UINT32_MAX)
         WO_FAIL(err, WO_EPLAN, "an arena of %zu blocks is too large", count);
     WO_TRY(wo_memory_acquire(2 * count * sizeof(item), "the placement of the arena", &space, err));
-    item *items = space, *placed = items + count;
-    size_t used, best = SIZE_MAX;
-    wo_status status = gather(blocks, count, items, &used, err);
-    size_t bound = status == WO_OK ? wo_arena_lower_bound(blocks, count) : 0;
-    for (size_t order = 0; status == WO_OK && order < sizeof ORDERS / sizeof *ORDERS && best > bound; order++) {
-        qsort(items, used, sizeof *items, ORDERS[order]);
-        size_t found = place(items, used, placed);
-        if (found >= best)
-            continue;
-        best = found;
-        for (size_t i = 0; i < used; i++)
-            blocks[items[i].index].offset = items[i].offset;
+    search s = {.blocks = blocks, .items = space, .placed = (item *)space + count, .best = SIZE_MAX};
+    wo_status status = gather(blocks, count, s.items, &s.used, err);
+    if (status == WO_OK && s.used > 0) {
+        s.bound = wo_arena_lower_bound(blocks, count);
+        find_best(&s);
+        *peak = s.best;
     }
-    if (status == WO_OK)
-        *peak = best;
     wo_memory_release(space);
     return status;
 }
