@@ -11,8 +11,7 @@
  * Scores are in units of log2, because 2^x is the cheaper function. A query's bits depend on its own row and on the keys: blocks begin at
  * multiples of a length that depends on head_dim, and no other row takes part. Rows that a tile lacks are computed as zeros and dropped. */
 #include "device/cpu/kernels/attention_pack.h"
-
-enum { ROWS = ATTENTION_ROWS, VECS = ATTENTION_VECS, PANEL = ATTENTION_PANEL, MAX_BLOCK = ATTENTION_MAX_BLOCK };
+#include "device/cpu/kernels/attention_panel.h"
 
 #define LOG2_E 1.4426950408889634
 
@@ -20,6 +19,7 @@ typedef struct attention_job {
     wo_attention_args args;
     attention_layout layout;
     attention_room room;
+    float scale;           /* of scores, to units of log2 */
     int64_t first_head;    /* of the group in work */
     int64_t blocks, tiles; /* of one head */
 } attention_job;
@@ -31,168 +31,139 @@ typedef struct attention_tile {
     uint32_t *q;                        /* [tile][words] */
     float *o;                           /* [tile][columns] */
     float *maximum, *sum;               /* [tile] */
-    float *scores;                      /* [ROWS][MAX_BLOCK]; in float32 the weights take their place */
-    uint16_t *pairs;                    /* [ROWS][MAX_BLOCK] weights in bfloat16 */
-    float *last_bias;                   /* [MAX_BLOCK] of the last block: 0, last_key_bias, -inf behind the last key */
-    float *row_biases;                  /* [ROWS][MAX_BLOCK] of the last block when there is a relative bias too */
+    float *scores;                      /* [rows][stride]; in float32 the weights take their place */
+    uint16_t *pairs;                    /* [rows][stride] weights in bfloat16 */
+    float *last_bias;                   /* [block] of the last block: 0, last_key_bias, -inf behind the last key */
+    float *row_bias;                    /* [block] of the last block of one row with a relative bias too */
+    float *sums;                        /* [32][32] of AMX */
 } attention_tile;
 
 /* One block of keys as a tile meets it. */
 typedef struct key_block {
     int64_t first, count; /* padded */
     const uint32_t *keys, *values;
-    bool last;
+    bool last_bias; /* this is the last block, and there is something to add to its scores */
 } key_block;
 
-static const float no_bias[MAX_BLOCK];
+static const float no_bias[ATTENTION_MAX_BLOCK];
 
-VEC_INLINE vec dot_step(bool pairs, vec c, vec a, vec b) {
-    return pairs ? vec_dot_bf16(c, a, b) : vec_fma(a, b, c);
-}
-
-/* c[r][j] = sum over n words of a[r][i] * b[i][j], one chain from 0 for each. a: ROWS rows, a_stride words apart; b: [n][vecs vectors]. */
-VEC_INLINE void multiply(bool pairs, int vecs, const uint32_t *a, int64_t a_stride, const uint32_t *b, int64_t n, vec c[ROWS][VECS]) {
-    VEC_UNROLL for (int r = 0; r < ROWS; r++)
-        VEC_UNROLL for (int j = 0; j < vecs; j++)
-            c[r][j] = vec_zero();
-    for (int64_t i = 0; i < n; i++, a++, b += vecs * VEC_LANES) {
-        vec right[VECS];
-        VEC_UNROLL for (int j = 0; j < vecs; j++)
-            right[j] = vec_load_words(b + j * VEC_LANES);
-        VEC_UNROLL for (int r = 0; r < ROWS; r++) {
-            vec left = vec_splat_word(a + r * a_stride);
-            VEC_UNROLL for (int j = 0; j < vecs; j++)
-                c[r][j] = dot_step(pairs, c[r][j], left, right[j]);
-        }
-    }
-}
-
-/* Scores of ROWS queries for the panel of keys at `at` of the block, and the running maximum of each lane. */
-VEC_INLINE void score_panel(bool pairs, int vecs, const uint32_t *q, const uint32_t *k, int64_t words, float scale, const float *const *bias,
-                            int64_t at, float *scores, float *maxima) {
-    vec c[ROWS][VECS];
-    multiply(pairs, vecs, q, words, k, words, c);
-    vec factor = vec_splat(scale);
-    VEC_UNROLL for (int r = 0; r < ROWS; r++) {
-        vec m = vec_load(maxima + r * VEC_LANES);
-        VEC_UNROLL for (int j = 0; j < vecs; j++) {
-            vec x = vec_fma(c[r][j], factor, vec_load(bias[r] + at + j * VEC_LANES));
-            vec_store(scores + r * MAX_BLOCK + at + j * VEC_LANES, x);
-            m = vec_max(x, m);
-        }
-        vec_store(maxima + r * VEC_LANES, m);
-    }
-}
-
-/* o = o * decay + weights v for one panel of columns. */
-VEC_INLINE void value_panel(bool pairs, int vecs, const uint32_t *weights, const uint32_t *v, int64_t words, const float *decay, float *o,
-                            int64_t o_stride) {
-    vec c[ROWS][VECS];
-    multiply(pairs, vecs, weights, pairs ? MAX_BLOCK / 2 : MAX_BLOCK, v, words, c);
-    VEC_UNROLL for (int r = 0; r < ROWS; r++) {
-        vec factor = vec_splat(decay[r]);
-        VEC_UNROLL for (int j = 0; j < vecs; j++) {
-            float *to = o + r * o_stride + j * VEC_LANES;
-            vec_store(to, vec_fma(vec_load(to), factor, c[r][j]));
-        }
-    }
-}
-
-/* GCC keeps the sums in registers only when their number is a constant: a function for the full panel and one for a single vector. */
-#define PANEL_FUNCTIONS(name, pairs, vecs)                                                                                            \
-    static __attribute__((noinline)) void score_panel_##name(const uint32_t *q, const uint32_t *k, int64_t words, float scale,        \
-                                                             const float *const *bias, int64_t at, float *scores, float *maxima) {    \
-        score_panel(pairs, vecs, q, k, words, scale, bias, at, scores, maxima);                                                       \
-    }                                                                                                                                 \
-    static __attribute__((noinline)) void value_panel_##name(const uint32_t *weights, const uint32_t *v, int64_t words,               \
-                                                             const float *decay, float *o, int64_t o_stride) {                        \
-        value_panel(pairs, vecs, weights, v, words, decay, o, o_stride);                                                              \
-    }
-PANEL_FUNCTIONS(float_full, false, VECS)
-PANEL_FUNCTIONS(float_one, false, 1)
-#if defined(WO_ISA_AVX512_BF16) || defined(WO_ISA_AMX)
-PANEL_FUNCTIONS(pairs_full, true, VECS)
-PANEL_FUNCTIONS(pairs_one, true, 1)
-#define BY_PANEL(function, pairs, full) \
-    ((pairs) ? ((full) ? function##_pairs_full : function##_pairs_one) : ((full) ? function##_float_full : function##_float_one))
-#else
-#define BY_PANEL(function, pairs, full) ((full) ? function##_float_full : function##_float_one)
-#endif
-
-/* Turns ROWS rows of scores into weights. maxima: the lanes' maxima of the block; decay: by what earlier sums and o must shrink. */
-VEC_INLINE void weigh(bool pairs, const attention_tile *t, int64_t row, int64_t count, const float *maxima, float *decay) {
-    for (int r = 0; r < ROWS; r++) {
-        float *x = t->scores + r * MAX_BLOCK, before = t->maximum[row + r], lanes[VEC_LANES];
-        uint16_t *y = t->pairs + r * MAX_BLOCK;
-        float now = vec_max_across(vec_load(maxima + r * VEC_LANES));
-        now = now > before ? now : before;
-        vec m = vec_splat(now), s0 = vec_zero(), s1 = vec_zero();
-        int64_t i = 0;
-        for (; i + 2 * VEC_LANES <= count; i += 2 * VEC_LANES) {
-            vec a = vec_exp2(vec_sub(vec_load(x + i), m)), b = vec_exp2(vec_sub(vec_load(x + i + VEC_LANES), m));
-            s0 = vec_add(s0, a);
-            s1 = vec_add(s1, b);
-            vec_store_as(pairs ? WO_BF16 : WO_F32, pairs ? (void *)y : (void *)x, i, a);
-            vec_store_as(pairs ? WO_BF16 : WO_F32, pairs ? (void *)y : (void *)x, i + VEC_LANES, b);
-        }
-        if (i < count) {
-            vec a = vec_exp2(vec_sub(vec_load(x + i), m));
-            s0 = vec_add(s0, a);
-            vec_store_as(pairs ? WO_BF16 : WO_F32, pairs ? (void *)y : (void *)x, i, a);
-        }
-        vec_store(lanes, vec_exp2(vec_splat(before - now)));
-        decay[r] = lanes[0];
-        t->sum[row + r] = t->sum[row + r] * decay[r] + vec_sum(vec_add(s0, s1));
-        t->maximum[row + r] = now;
-    }
-}
-
-/* Where the biases of each of ROWS queries begin for this block. */
-static void find_biases(const attention_tile *t, const key_block *b, int64_t row, const float *bias[ROWS]) {
+/* The biases of one query for this block, or NULL when there are none. */
+static const float *find_bias(const attention_tile *t, const key_block *b, int64_t row) {
     const attention_layout *l = &t->job->layout;
-    for (int r = 0; r < ROWS; r++) {
-        bias[r] = b->last ? t->last_bias : no_bias;
-        if (l->differences == 0)
-            continue;
-        int64_t query = smaller(t->first + row + r, l->queries - 1);
-        const float *relative = t->job->room.biases + (size_t)t->head_in_group * l->bias_floats + l->queries - 1 - query + b->first;
-        bias[r] = relative;
-        if (!b->last)
-            continue;
-        float *sum = t->row_biases + r * MAX_BLOCK;
-        for (int64_t i = 0; i < b->count; i++)
-            sum[i] = relative[i] + t->last_bias[i];
-        bias[r] = sum;
-    }
+    if (l->differences == 0)
+        /* The maximum of scaled scores is the scaled maximum only for a positive scale; any other takes the way of a bias. */
+        return b->last_bias ? t->last_bias : t->job->scale > 0.0f ? NULL : no_bias;
+    const float *biases = t->job->room.biases + (size_t)t->head_in_group * l->bias_floats;
+    const float *relative = biases + (l->queries - 1) - (t->first + row) + b->first;
+    if (!b->last_bias)
+        return relative;
+    for (int64_t i = 0; i < b->count; i++)
+        t->row_bias[i] = relative[i] + t->last_bias[i];
+    return t->row_bias;
 }
 
-/* ROWS queries, from `row` of the tile, against one block of keys. */
+/* x = x * scale + bias; returns the maximum. */
+VEC_INLINE float bias_row(float *x, const float *bias, int64_t count, float scale) {
+    vec m = vec_splat(-INFINITY), factor = vec_splat(scale);
+    for (int64_t i = 0; i < count; i += VEC_LANES) {
+        vec a = vec_fma(vec_load(x + i), factor, vec_load(bias + i));
+        vec_store(x + i, a);
+        m = vec_max(a, m);
+    }
+    return vec_max_across(m);
+}
+
+static inline float maximum_of_row(const float *x, int64_t count) {
+    vec m0 = vec_splat(-INFINITY), m1 = m0;
+    for (int64_t i = 0; i < count; i += 2 * VEC_LANES) {
+        m0 = vec_max(vec_load(x + i), m0);
+        m1 = vec_max(vec_load(x + i + VEC_LANES), m1);
+    }
+    return vec_max_across(vec_max(m0, m1));
+}
+
+/* weights = 2^(x * scale - maximum), into y in pairs or into the place of x; returns their sum. */
+VEC_INLINE float weigh_row(bool pairs, float *x, uint16_t *y, int64_t count, float scale, float maximum) {
+    vec factor = vec_splat(scale), m = vec_splat(-maximum), s0 = vec_zero(), s1 = vec_zero();
+    const wo_dtype dtype = pairs ? WO_BF16 : WO_F32;
+    void *to = pairs ? (void *)y : (void *)x;
+    int64_t i = 0;
+    for (; i + 2 * VEC_LANES <= count; i += 2 * VEC_LANES) {
+        vec a = vec_exp2(vec_fma(vec_load(x + i), factor, m)), b = vec_exp2(vec_fma(vec_load(x + i + VEC_LANES), factor, m));
+        s0 = vec_add(s0, a);
+        s1 = vec_add(s1, b);
+        vec_store_as(dtype, to, i, a);
+        vec_store_as(dtype, to, i + VEC_LANES, b);
+    }
+    if (i < count) {
+        vec a = vec_exp2(vec_fma(vec_load(x + i), factor, m));
+        s0 = vec_add(s0, a);
+        vec_store_as(dtype, to, i, a);
+    }
+    return vec_sum(vec_add(s0, s1));
+}
+
+/* Turns the scores of one row into weights. top: the maximum of its products in this block, where they have no bias. Returns by what the
+ * row's earlier sum and o must shrink. */
+VEC_INLINE float weigh(bool pairs, const attention_tile *t, const key_block *b, int64_t row, int64_t r, float top) {
+    int64_t stride = t->job->layout.stride;
+    float *x = t->scores + r * stride, scale = t->job->scale, before = t->maximum[row + r], lanes[VEC_LANES];
+    const float *bias = find_bias(t, b, row + r);
+    if (bias != NULL) {
+        top = bias_row(x, bias, b->count, scale);
+        scale = 1.0f;
+    } else {
+        top *= scale;
+    }
+    float now = top > before ? top : before;
+    float sum = weigh_row(pairs, x, t->pairs + r * stride, b->count, scale, now);
+    vec_store(lanes, vec_exp2(vec_splat(before - now)));
+    t->sum[row + r] = t->sum[row + r] * lanes[0] + sum;
+    t->maximum[row + r] = now;
+    return lanes[0];
+}
+
+/* l->rows queries, from `row` of the tile, against one block of keys, by vectors. */
 VEC_INLINE void attend_rows(bool pairs, const attention_tile *t, const key_block *b, int64_t row) {
     const attention_layout *l = &t->job->layout;
-    const float scale = (float)((double)t->job->args.scale * LOG2_E);
-    const uint32_t *q = t->q + row * l->words;
-    const float *bias[ROWS];
-    float maxima[ROWS * VEC_LANES], decay[ROWS];
-    find_biases(t, b, row, bias);
+    int64_t rows = smaller(ROWS, t->rows - row), words = attention_key_words(l, b->count);
+    float maxima[ROWS * VEC_LANES], decay[ROWS] = {0};
     for (int r = 0; r < ROWS; r++)
         vec_store(maxima + r * VEC_LANES, vec_splat(-INFINITY));
     for (int64_t at = 0, width; at < b->count; at += width) {
-        width = attention_panel_width(b->first + at, l->padded_keys);
-        BY_PANEL(score_panel, pairs, width == PANEL)(q, b->keys + at * l->words, l->words, scale, bias, at, t->scores, maxima);
+        width = attention_panel_width(l, b->first + at, l->padded_keys);
+        BY_PANEL(score_panel, pairs, width == l->panel)(t->q + row * l->words, b->keys + at * l->words, l->words, t->scores + at, l->stride,
+                                                        maxima);
     }
-    weigh(pairs, t, row, b->count, maxima, decay);
-    const uint32_t *weights = pairs ? (const void *)t->pairs : (const void *)t->scores;
-    int64_t words = attention_key_words(l, b->count);
+    for (int64_t r = 0; r < rows; r++)
+        decay[r] = weigh(pairs, t, b, row, r, vec_max_across(vec_load(maxima + r * VEC_LANES)));
     for (int64_t column = 0, width; column < l->columns; column += width) {
-        width = attention_panel_width(column, l->columns);
-        BY_PANEL(value_panel, pairs, width == PANEL)(weights, b->values + column * words, words, decay, t->o + row * l->columns + column,
-                                                     l->columns);
+        width = attention_panel_width(l, column, l->columns);
+        BY_PANEL(value_panel, pairs, width == l->panel)(pairs ? (const void *)t->pairs : (const void *)t->scores, pairs ? l->stride / 2 : l->stride,
+                                                        b->values + column * words, words, decay, t->o + row * l->columns + column, l->columns);
     }
 }
 
+#if defined(WO_ISA_AMX)
+/* The same by AMX. */
+static void attend_rows_amx(const attention_tile *t, const key_block *b, int64_t row) {
+    const attention_layout *l = &t->job->layout;
+    int64_t rows = smaller(ATTENTION_AMX_ROWS, t->rows - row), words = attention_key_words(l, b->count);
+    float decay[ATTENTION_AMX_ROWS] = {0};
+    for (int64_t at = 0; at < b->count; at += ATTENTION_AMX_PANEL)
+        amx_multiply(t->q + row * l->words, 4 * l->words, b->keys + at * l->words, l->words, t->scores + at, 4 * l->stride);
+    for (int64_t r = 0; r < rows; r++)
+        decay[r] = weigh(true, t, b, row, r, maximum_of_row(t->scores + r * l->stride, b->count));
+    for (int64_t column = 0; column < l->columns; column += ATTENTION_AMX_PANEL) {
+        amx_multiply(t->pairs, 2 * l->stride, b->values + column * words, words, t->sums, 4 * ATTENTION_AMX_PANEL);
+        amx_add(t->sums, decay, t->o + row * l->columns + column, l->columns);
+    }
+}
+#endif
+
 VEC_INLINE void load_queries(attention_form form, attention_tile *t) {
     const attention_layout *l = &t->job->layout;
-    int64_t padded = attention_round_up(t->rows, ROWS);
+    int64_t padded = attention_round_up(t->rows, l->rows);
     for (int64_t r = 0; r < padded; r++) {
         float *q = (float *)(t->q + r * l->words);
         t->maximum[r] = -INFINITY;
@@ -221,22 +192,38 @@ VEC_INLINE void store_outputs(wo_dtype dtype, const attention_tile *t) {
     }
 }
 
-VEC_INLINE void attend(attention_form form, attention_tile *t) {
+/* Fills in block number `block` of the tile's head. */
+static key_block find_block(const attention_tile *t, int64_t block) {
     const attention_job *job = t->job;
     const attention_layout *l = &job->layout;
+    int64_t first = block * l->block;
+    size_t head = (size_t)t->head_in_group * l->head_words;
+    key_block b = {.first = first,
+                   .count = smaller(l->block, l->padded_keys - first),
+                   .keys = job->room.keys + head + first * l->words,
+                   .values = job->room.values + head + attention_key_words(l, first) * l->columns};
+    b.last_bias = block == job->blocks - 1 && (l->padded_keys > l->keys || job->args.last_key_bias != 0.0f);
+    for (int64_t i = 0; b.last_bias && i < b.count; i++)
+        t->last_bias[i] = first + i < l->keys ? 0.0f : -INFINITY;
+    if (b.last_bias)
+        t->last_bias[l->keys - 1 - first] = (float)((double)job->args.last_key_bias * LOG2_E);
+    return b;
+}
+
+VEC_INLINE void attend(attention_form form, attention_tile *t) {
+    const attention_job *job = t->job;
     load_queries(form, t);
-    for (int64_t first = 0; first < l->padded_keys; first += l->block) {
-        key_block b = {.first = first, .count = smaller(l->block, l->padded_keys - first)};
-        size_t head = (size_t)t->head_in_group * l->head_words;
-        b.keys = job->room.keys + head + first * l->words;
-        b.values = job->room.values + head + attention_key_words(l, first) * l->columns;
-        b.last = first + b.count == l->padded_keys;
-        for (int64_t i = 0; b.last && i < b.count; i++)
-            t->last_bias[i] = first + i < l->keys - 1    ? 0.0f
-                              : first + i == l->keys - 1 ? (float)((double)job->args.last_key_bias * LOG2_E)
-                                                         : -INFINITY;
-        for (int64_t row = 0; row < t->rows; row += ROWS)
+    for (int64_t block = 0; block < job->blocks; block++) {
+        key_block b = find_block(t, block);
+        for (int64_t row = 0; row < t->rows; row += job->layout.rows) {
+#if defined(WO_ISA_AMX)
+            if (form == ATTENTION_TILES) {
+                attend_rows_amx(t, &b, row);
+                continue;
+            }
+#endif
             attend_rows(form == ATTENTION_PAIRS, t, &b, row);
+        }
     }
     if (job->args.o.dtype == WO_F32)
         store_outputs(WO_F32, t);
@@ -262,21 +249,22 @@ static void attend_tile(void *ctx, int64_t tile, int worker, void *scratch) {
     t.o = cut(&rest, l->tile * l->columns);
     t.maximum = cut(&rest, l->tile);
     t.sum = cut(&rest, l->tile);
-    t.scores = cut(&rest, ROWS * MAX_BLOCK);
-    t.pairs = (uint16_t *)cut(&rest, ROWS * MAX_BLOCK / 2);
-    t.last_bias = cut(&rest, MAX_BLOCK);
-    t.row_biases = cut(&rest, ROWS * MAX_BLOCK);
-    switch (l->form) {
-    case ATTENTION_FLOAT:
+    t.scores = cut(&rest, l->rows * l->stride);
+    t.pairs = (uint16_t *)cut(&rest, l->rows * l->stride / 2);
+    t.last_bias = cut(&rest, l->block);
+    t.row_bias = cut(&rest, l->block);
+    t.sums = cut(&rest, ATTENTION_AMX_ROWS * ATTENTION_AMX_PANEL);
+    if (l->form == ATTENTION_FLOAT) {
         attend(ATTENTION_FLOAT, &t);
-        break;
-    case ATTENTION_PAIRS:
-        attend(ATTENTION_PAIRS, &t);
-        break;
-    case ATTENTION_WIDENED:
-        attend(ATTENTION_WIDENED, &t);
-        break;
+        return;
     }
+#if defined(WO_ISA_AMX)
+    amx_begin();
+#endif
+    attend(attention_form_of(WO_BF16), &t);
+#if defined(WO_ISA_AMX)
+    amx_end();
+#endif
 }
 
 VEC_INLINE void pack_block(attention_form form, const attention_job *job, int64_t head_in_group, int64_t block) {
@@ -296,17 +284,10 @@ static void pack_tile(void *ctx, int64_t tile, int worker, void *scratch) {
     if (block == 0 && l->differences > 0)
         fill_biases(l, &job->args, job->room.buckets, job->first_head + head_in_group,
                     job->room.biases + (size_t)head_in_group * l->bias_floats);
-    switch (l->form) {
-    case ATTENTION_FLOAT:
+    if (l->form == ATTENTION_FLOAT)
         pack_block(ATTENTION_FLOAT, job, head_in_group, block);
-        break;
-    case ATTENTION_PAIRS:
-        pack_block(ATTENTION_PAIRS, job, head_in_group, block);
-        break;
-    case ATTENTION_WIDENED:
-        pack_block(ATTENTION_WIDENED, job, head_in_group, block);
-        break;
-    }
+    else
+        pack_block(attention_form_of(WO_BF16), job, head_in_group, block);
 }
 
 size_t WO_KERNEL(attention_workspace)(const wo_attention_args *args) {
@@ -315,7 +296,7 @@ size_t WO_KERNEL(attention_workspace)(const wo_attention_args *args) {
 }
 
 wo_status WO_KERNEL(attention)(wo_pool *pool, wo_cancel *cancel, const wo_attention_args *args) {
-    attention_job job = {.args = *args, .layout = attention_layout_of(args)};
+    attention_job job = {.args = *args, .layout = attention_layout_of(args), .scale = (float)((double)args->scale * LOG2_E)};
     const attention_layout *l = &job.layout;
     job.room = attention_room_in(l, args->workspace.data);
     job.blocks = (l->padded_keys + l->block - 1) / l->block;

@@ -9,7 +9,7 @@
 
 /* Words [word, word + VEC_LANES) of a row of head_dim elements, 0 behind the end. */
 VEC_INLINE vec load_words(attention_form form, const void *row, int64_t word, int64_t head_dim) {
-    if (form == ATTENTION_PAIRS) {
+    if (attention_in_pairs(form)) {
         const uint16_t *pairs = (const uint16_t *)row + 2 * word;
         int64_t left = head_dim - 2 * word;
         return left >= 2 * VEC_LANES ? vec_load_words(pairs) : vec_load_bytes(pairs, (size_t)left * 2);
@@ -46,7 +46,7 @@ VEC_INLINE void pack_key_lanes(attention_form form, const attention_layout *l, c
 VEC_INLINE void pack_keys(attention_form form, const attention_layout *l, const void *k, int64_t head, int64_t first, int64_t end,
                           uint32_t *packed) {
     for (int64_t panel = first, width; panel < end; panel += width) {
-        width = attention_panel_width(panel, l->padded_keys);
+        width = attention_panel_width(l, panel, l->padded_keys);
         for (int64_t lane = 0; lane < width; lane += VEC_LANES)
             pack_key_lanes(form, l, k, head, panel + lane, packed + panel * l->words + lane, width);
     }
@@ -73,16 +73,16 @@ VEC_INLINE void pack_value_row(attention_form form, const void *row, int64_t col
 /* Values of the keys [first, end), which are one block; `end` counts padding. */
 VEC_INLINE void pack_values(attention_form form, const attention_layout *l, const void *v, int64_t head, int64_t first, int64_t end,
                             uint32_t *packed) {
-    int64_t words = attention_key_words(l, end - first), step = form == ATTENTION_PAIRS ? 2 : 1;
+    int64_t words = attention_key_words(l, end - first), step = attention_in_pairs(form) ? 2 : 1;
     uint32_t *block = packed + attention_key_words(l, first) * l->columns;
     for (int64_t column = 0, width; column < l->columns; column += width) {
-        width = attention_panel_width(column, l->columns);
+        width = attention_panel_width(l, column, l->columns);
         for (int64_t word = 0; word < words; word++) {
             int64_t key = first + word * step;
             uint32_t *to = block + column * words + word * width;
             if (key >= l->keys)
                 memset(to, 0, (size_t)width * sizeof *to);
-            else if (form == ATTENTION_PAIRS)
+            else if (attention_in_pairs(form))
                 pack_value_pair((const uint16_t *)token_row(l, v, key, head),
                                 key + 1 < l->keys ? (const uint16_t *)token_row(l, v, key + 1, head) : NULL, column, width, l->head_dim, to);
             else

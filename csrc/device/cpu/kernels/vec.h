@@ -111,9 +111,10 @@ VEC_INLINE vec vec_exp2_fraction(vec f) {
     return vec_fma(p, f, vec_splat(1.0f));
 }
 
+/* v - f is the whole number nearest to v, without rounding v once more; beyond what vec_fraction holds it only has to be far out. */
 VEC_INLINE vec vec_exp2(vec v) {
-    vec held = vec_min(vec_splat(1000.0f), vec_max(vec_splat(-1000.0f), v));
-    return vec_scale2(vec_exp2_fraction(vec_fraction(v)), vec_round(held));
+    vec f = vec_fraction(v);
+    return vec_scale2(vec_exp2_fraction(f), vec_sub(v, f));
 }
 
 #endif
