@@ -1,8 +1,9 @@
 """Normal noise: the numbers that ``torch.Generator("cpu").manual_seed(seed)`` gives, without torch.
 
 PyTorch's CPU generator is a Mersenne Twister. ``torch.randn`` in float32 has two ways: below 16 elements it draws
-Box-Muller pairs in double precision one after the other; from 16 on it fills the whole array with 24-bit uniforms and turns blocks of
-16 into normals, the last block redrawn when the size is no multiple of 16 (ATen/native/cpu/DistributionTemplates.h).
+Box-Muller pairs in double precision one after the other; from 16 on it fills the whole array with 24-bit uniforms and
+turns blocks of 16 into normals, the last block redrawn when the size is no multiple of 16
+(ATen/native/cpu/DistributionTemplates.h).
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def randn(shape: Sequence[int], generator: Any = None) -> np.ndarray:
     Args:
         shape: Shape of the noise; axis 0 is the batch.
         generator: None (fresh entropy), an int seed (the noise of ``torch.Generator("cpu").manual_seed(seed)``), a
-            ``TorchGenerator``, ``np.random.Generator`` or ``torch.Generator``, or a list of any of them, one per batch item.
+            ``TorchGenerator``, ``np.random.Generator`` or ``torch.Generator``, or a list of any of them, one per item.
 
     Returns:
         float32 array of that shape.
@@ -91,8 +92,8 @@ def randn(shape: Sequence[int], generator: Any = None) -> np.ndarray:
     if isinstance(generator, (list, tuple)):
         if len(generator) != 1 and len(generator) != shape[0]:
             raise ValueError(
-                f"You have passed a list of generators of length {len(generator)}, but requested an effective batch size "
-                f"of {shape[0]}. Make sure the batch size matches the length of the generators."
+                f"You have passed a list of generators of length {len(generator)}, but requested an effective batch "
+                f"size of {shape[0]}. Make sure the batch size matches the length of the generators."
             )
         if len(generator) > 1:
             return np.concatenate([_draw((1, *shape[1:]), one) for one in generator])

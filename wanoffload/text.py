@@ -14,8 +14,8 @@ from wanoffload.configuration import read_json
 
 
 def prompt_clean(text: str) -> str:
-    """Repairs the text with ftfy (full-width forms and curly quotes become ASCII, among others), undoes HTML escapes twice,
-    and turns each run of white space into one space."""
+    """Repairs the text with ftfy (full-width forms and curly quotes become ASCII, among others), undoes HTML escapes
+    twice, and turns each run of white space into one space."""
     import ftfy
 
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -80,7 +80,8 @@ class Tokenizer:
             from sentencepiece import sentencepiece_model_pb2 as model_pb2
         except ImportError:
             raise OSError(
-                f"{file.parent} has spiece.model but no tokenizer.json; reading that needs `pip install sentencepiece protobuf`."
+                f"{file.parent} has spiece.model but no tokenizer.json; reading that needs "
+                "`pip install sentencepiece protobuf`."
             ) from None
         import tokenizers
         from tokenizers import decoders, models, normalizers, pre_tokenizers

@@ -143,7 +143,8 @@ def _local_file(source: Any, what: str) -> tuple[str, bool]:
         return name, True
     if not os.path.isfile(source):
         raise ValueError(
-            f"Incorrect path or URL for {what}. URLs must start with `http://` or `https://`, and {source} is not a valid path."
+            f"Incorrect path or URL for {what}. URLs must start with `http://` or `https://`, "
+            f"and {source} is not a valid path."
         )
     return source, False
 

@@ -24,7 +24,7 @@ def run(mine, reference, steps, **kwargs):
     x = rng.standard_normal((2, 3, 2, 4, 5)).astype(np.float32)
     y = torch.from_numpy(x)
     worst = 0.0
-    for t, u in zip(mine.timesteps, reference.timesteps):
+    for t, u in zip(mine.timesteps, reference.timesteps, strict=True):
         velocity = rng.standard_normal(x.shape).astype(np.float32)
         x = mine.step(velocity, t, x, return_dict=False)[0]
         y = reference.step(torch.from_numpy(velocity), u, y, return_dict=False)[0]

@@ -32,7 +32,7 @@ def test_ids_differ_from_transformers(demo_model, max_length):
     reference = transformers.AutoTokenizer.from_pretrained(demo_model, subfolder="tokenizer")
     texts = [prompt_clean(prompt) for prompt in PROMPTS]
     wanted = reference(texts, padding="max_length", max_length=max_length, truncation=True, return_tensors="np")
-    for ids, row, mask in zip(mine(texts, max_length), wanted.input_ids, wanted.attention_mask):
+    for ids, row, mask in zip(mine(texts, max_length), wanted.input_ids, wanted.attention_mask, strict=True):
         assert ids.dtype == np.int32
         assert ids.tolist() == row[mask > 0].tolist()
 

@@ -13,8 +13,8 @@ from wanoffload.schedulers.scheduler import Scheduler, SchedulerOutput, check_st
 class FlowMatchEulerDiscreteScheduler(Scheduler):
     """x(i+1) = x(i) + (sigma(i+1) - sigma(i)) * velocity, on diffusers' grid.
 
-    The grid of diffusers applies ``shift`` twice at its low end: sigma_min of the shifted training grid is the last point
-    before the shift is applied to the whole. Timesteps are float32 and not truncated.
+    The grid of diffusers applies ``shift`` twice at its low end: sigma_min of the shifted training grid is the last
+    point before the shift is applied to the whole. Timesteps are float32 and not truncated.
 
     Args:
         num_train_timesteps: Timesteps of training; sigma * num_train_timesteps is what the transformer gets.

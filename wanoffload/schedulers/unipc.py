@@ -13,8 +13,8 @@ from wanoffload.schedulers.scheduler import Scheduler, SchedulerOutput, check_st
 class UniPCMultistepScheduler(Scheduler):
     """Predictor-corrector of Zhao et al. (https://arxiv.org/abs/2302.04867), B(h) form, on data predictions of a flow.
 
-    With alpha = 1 - sigma, lambda = ln alpha - ln sigma and the data prediction m = x - sigma * velocity, a step corrects
-    the last prediction with the new m and then predicts the next sample; order 1, 2, 2, ..., 1 for the default
+    With alpha = 1 - sigma, lambda = ln alpha - ln sigma and the data prediction m = x - sigma * velocity, a step
+    corrects the last prediction with the new m and then predicts the next sample; order 1, 2, 2, ..., 1 for the default
     ``solver_order`` 2. The network is not evaluated again after a correction.
 
     Args:
@@ -29,7 +29,8 @@ class UniPCMultistepScheduler(Scheduler):
             u = 0.999 * (1 - k / N)).
         shift_terminal, use_dynamic_shifting, time_shift_type: As in diffusers.
 
-    Other options of diffusers' class are taken at their defaults and refused otherwise: they are for noise-predicting models.
+    Other options of diffusers' class are taken at their defaults and refused otherwise: they are for models that
+    predict noise.
     """
 
     OPTIONS = {
@@ -218,7 +219,7 @@ class _Update:
         return self._sigma_ratio * x - self._alpha * self._phi * newest
 
     def weights(self, count: int) -> np.ndarray:
-        """Solves sum_k ratio_k^(i-1) * weight_k = b_i for i = 1 .. count; the last ratio is 1 where count exceeds them."""
+        """Solves sum_k ratio_k^(i-1) * weight_k = b_i, i = 1 .. count; the last ratio is 1 where count exceeds them."""
         ratios = np.float32([*self.ratios, 1][:count])
         matrix = np.stack([ratios**i for i in range(count)])
         right, phi, factorial = [], self._phi / self._h - np.float32(1), 1
