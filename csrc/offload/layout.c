@@ -1,0 +1,118 @@
+/* One choice laid out in bytes:
+ *
+ *     device   residents | work arena: [ ring | keeps | activations of the widest pass ]
+ *     host     slabs of groups that rest there | staging slots | keeps that rest there | what threads and queues hold */
+#include "offload/plan_impl.h"
+
+#include "offload/loader.h"
+#include "offload/table.h"
+
+int64_t wo_param_piece(const wo_param *p) {
+    int64_t granule = wo_param_granule(p);
+    int64_t granules = WO_PIECE_BYTES / (granule * (int64_t)wo_dtype_size(p->conversion.from));
+    int64_t count = wo_tensor_count(&p->shape_of_use), piece = granule * (granules > 0 ? granules : 1);
+    return piece < count ? piece : count;
+}
+
+/* The widest piece that passes through staging on its way to a place that is (or is not) host-addressable. */
+static size_t staging_for(const wo_component *c, const wo_plan_group *group, bool host_addressable) {
+    size_t widest = 0;
+    for (int32_t i = 0; i < group->layers; i++) {
+        const wo_layer *layer = wo_component_layer(c, (size_t)(group->first_layer + i));
+        for (int32_t j = 0; j < layer->params && !layer->read_by_row; j++) {
+            const wo_param *p = &layer->param[j];
+            size_t bytes = (size_t)wo_param_piece(p) * wo_dtype_size(p->conversion.from);
+            if (!wo_param_reads_directly(p, host_addressable) && bytes > widest)
+                widest = bytes;
+        }
+    }
+    return widest;
+}
+
+static void lay_out_host(wo_plan *plan, const wo_device *device, const wo_policy *policy, const wo_plan_choice *choice) {
+    wo_plan_summary *s = &plan->summary;
+    bool whole = choice->level == WO_LEVEL_RESIDENT || choice->level == WO_LEVEL_MODEL;
+    plan->resident_slabs = choice->level == WO_LEVEL_MODEL && choice->tier == WO_TIER_HOST;
+    bool slabs = choice->tier == WO_TIER_HOST && (!whole || plan->resident_slabs);
+    s->host_slab_bytes = slabs ? (plan->resident_slabs ? plan->groups.resident_bytes : plan->groups.streamed_bytes) : 0;
+    for (size_t i = 0; i < plan->groups.count; i++) {
+        const wo_plan_group *group = &plan->groups.groups[i];
+        bool to_host = group->tier == WO_TIER_HOST || plan->resident_slabs;
+        size_t bytes = wo_arena_round(staging_for(plan->component, group, to_host || device->memory->host_addressable));
+        plan->staging_slot_bytes = bytes > plan->staging_slot_bytes ? bytes : plan->staging_slot_bytes;
+    }
+    plan->readers = policy->readers > 0 ? policy->readers : WO_DEFAULT_READERS;
+    plan->staging_slots = (size_t)plan->readers + 2;
+    s->staging_bytes = plan->staging_slots * plan->staging_slot_bytes;
+    s->host_keep_bytes = plan->record->host_keep_bytes;
+    s->fixed_bytes = (size_t)device->fixed_bytes + wo_loader_fixed_bytes();
+    s->ram = s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes + (device->memory->host_addressable ? s->vram : 0);
+}
+
+static void lay_out_device(wo_plan *plan) {
+    wo_plan_summary *s = &plan->summary;
+    s->resident_bytes = plan->groups.resident_bytes;
+    s->streamed_bytes = plan->groups.streamed_bytes;
+    s->ring_bytes = plan->ring.capacity;
+    s->keep_bytes = plan->record->keep_bytes;
+    s->activation_bytes = plan->record->activation_bytes;
+    plan->keep_offset = s->ring_bytes;
+    plan->activation_offset = s->ring_bytes + s->keep_bytes;
+    s->work_bytes = plan->activation_offset + s->activation_bytes;
+    s->vram = s->resident_bytes + s->work_bytes;
+    size_t live = 0;
+    for (int i = 0; i < plan->record->passes; i++) {
+        const wo_record_pass *recorded = &plan->record->pass[i];
+        const wo_schedule *schedule = &plan->groups.schedules[i];
+        plan->pass[i] = (wo_plan_pass){.visits = schedule->visit_count, .streamed_bytes = schedule->streamed_bytes,
+                                       .activation_bytes = recorded->bytes, .activation_live_bytes = recorded->live_bytes};
+        live = recorded->live_bytes > live ? recorded->live_bytes : live;
+    }
+    s->live_bytes = s->resident_bytes + plan->ring.held + live + s->keep_bytes;
+}
+
+static wo_status lay_out(wo_plan *plan, const wo_device *device, const wo_policy *policy, const wo_plan_choice *choice, wo_error *err) {
+    const wo_component *c = plan->component;
+    bool whole = choice->level == WO_LEVEL_RESIDENT || choice->level == WO_LEVEL_MODEL;
+    wo_tier tier = whole ? WO_TIER_DEVICE : choice->tier;
+    WO_TRY(wo_groups_make(&plan->groups, c, plan->record, choice->level, policy->blocks_per_group, tier, err));
+    if (!whole)
+        WO_TRY(wo_groups_make_resident(&plan->groups, choice->resident_fraction, err));
+    wo_groups_seal(&plan->groups);
+    WO_TRY(wo_ring_plan(&plan->groups, choice->use_stream, &plan->ring, err));
+    plan->pass = wo_table_create((size_t)plan->record->passes, sizeof *plan->pass, "a plan", err);
+    if (plan->pass == NULL)
+        return WO_ENOMEMORY;
+    wo_plan_summary *s = &plan->summary;
+    s->component = wo_component_name(c);
+    s->policy = *policy;
+    s->policy.level = choice->level;
+    s->policy.tier = choice->tier;
+    s->policy.use_stream = choice->use_stream;
+    s->policy.resident_fraction = choice->resident_fraction;
+    s->knobs = plan->record->knobs;
+    s->groups = plan->groups.count;
+    s->passes = (size_t)plan->record->passes;
+    s->weight_bytes = wo_component_bytes(c);
+    lay_out_device(plan);
+    lay_out_host(plan, device, policy, choice);
+    return WO_OK;
+}
+
+wo_status wo_plan_lay_out(const wo_component *c, wo_record *record, const wo_device *device, const wo_policy *policy,
+                          const wo_plan_choice *choice, wo_plan **out, wo_error *err) {
+    wo_plan *plan = wo_table_create(1, sizeof *plan, "a plan", err);
+    *out = NULL;
+    if (plan == NULL)
+        return WO_ENOMEMORY;
+    atomic_init(&plan->references, 1);
+    plan->component = c;
+    plan->component_serial = wo_component_serial(c);
+    plan->record = wo_record_retain(record);
+    wo_status status = lay_out(plan, device, policy, choice, err);
+    if (status == WO_OK)
+        *out = plan;
+    else
+        wo_plan_release(plan);
+    return status;
+}

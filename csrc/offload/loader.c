@@ -1,0 +1,207 @@
+/* A group on its way from the file:
+ *
+ *     to convert        file --reader--> staging slot --stream: convert--> dst
+ *     as it is          file --reader--> dst                     (where host threads can write to dst)
+ *     to host memory    file --reader--> staging slot --the same reader: convert--> dst
+ *
+ * A piece is known by its number. Its place in the table of pieces is number % PIECES, its staging slot (if it takes one) the next
+ * one round. The host thread runs ahead of all this: it waits only when the piece that had the place before is still being read.
+ *
+ *     reader   waits for the slot's `drained` (STAGING_REUSE) or for the room in dst (FREE, WRAP_AROUND), reads, signals `filled`
+ *     stream   waits for `filled` (READER_COPY), converts, records `drained`                                                     */
+#include "offload/loader.h"
+
+#include "base/clock.h"
+#include "offload/engine_impl.h"
+#include "offload/plan_impl.h"
+#include "offload/table.h"
+
+enum { PIECES = WO_READER_QUEUE };
+
+typedef struct piece {
+    wo_device *device;
+    wo_ticket before; /* the reader waits for this */
+    wo_ticket filled;
+    double delay;
+    wo_conversion conversion; /* by the reader, where convert_to is given */
+    void *convert_to;
+    const void *convert_from;
+    int64_t count;
+} piece;
+
+struct wo_loader {
+    wo_engine *engine;
+    wo_device *device;
+    const wo_component *component;
+    wo_event *filled;  /* expected of readers */
+    wo_event *drained; /* recorded on the stream that converts */
+    piece pieces[PIECES];
+    uint64_t next_piece, next_slot;
+    char *staging;
+    wo_ticket *slot_drained; /* by staging slot */
+    size_t slots, slot_bytes;
+};
+
+size_t wo_loader_fixed_bytes(void) {
+    return sizeof(wo_loader) + WO_READER_QUEUE * sizeof(wo_read_request);
+}
+
+size_t wo_loader_staging_bytes(const wo_loader *l) {
+    return l != NULL ? l->slots * l->slot_bytes : 0;
+}
+
+wo_status wo_loader_open(wo_engine *e, const wo_component *c, size_t staging_slots, size_t staging_slot_bytes, wo_loader **out, wo_error *err) {
+    *out = NULL;
+    wo_loader *l = wo_table_create(1, sizeof *l, "the loader", err);
+    if (l == NULL)
+        return WO_ENOMEMORY;
+    l->engine = e;
+    l->device = e->device;
+    l->component = c;
+    l->slots = staging_slots;
+    l->slot_bytes = staging_slot_bytes;
+    void *staging = NULL;
+    wo_status status = WO_OK;
+    WO_GO(e->device->stream->event_create(e->device, &l->filled, err));
+    WO_GO(e->device->stream->event_create(e->device, &l->drained, err));
+    l->slot_drained = wo_table_create(staging_slots, sizeof *l->slot_drained, "staging", err);
+    WO_GO(l->slot_drained != NULL ? WO_OK : WO_ENOMEMORY);
+    if (staging_slot_bytes > 0)
+        WO_GO(e->device->memory->host_alloc(e->device, staging_slots * staging_slot_bytes, "staging", &staging, err));
+    l->staging = staging;
+done:
+    if (status != WO_OK)
+        wo_loader_close(l);
+    else
+        *out = l;
+    return status;
+}
+
+void wo_loader_close(wo_loader *l) {
+    if (l == NULL)
+        return;
+    if (l->engine->reader != NULL)
+        wo_reader_drain(l->engine->reader);
+    if (l->staging != NULL)
+        l->device->memory->host_release(l->device, l->staging);
+    if (l->filled != NULL)
+        l->device->stream->event_destroy(l->filled);
+    if (l->drained != NULL)
+        l->device->stream->event_destroy(l->drained);
+    wo_memory_release(l->slot_drained);
+    wo_memory_release(l);
+}
+
+static wo_status before_read(void *ctx, wo_error *err) {
+    piece *p = ctx;
+    if (p->before.event != NULL)
+        WO_TRY(p->device->stream->host_wait(p->device, p->before, err));
+    if (p->delay > 0)
+        wo_clock_sleep(p->delay);
+    return WO_OK;
+}
+
+/* The first failure becomes the device's, so that everything queued behind the missing piece is skipped. */
+static void after_read(void *ctx, wo_status status, const wo_error *err) {
+    piece *p = ctx;
+    if (status == WO_OK && p->convert_to != NULL)
+        wo_convert(&p->conversion, p->convert_to, p->convert_from, p->count);
+    if (status != WO_OK) {
+        wo_error own;
+        if (err == NULL || err->code == WO_OK) {
+            wo_error_set(&own, status, "reading weights: %s", wo_status_text(status));
+            err = &own;
+        }
+        p->device->stream->post_error(p->device, err);
+    }
+    p->device->stream->event_signal(p->filled);
+}
+
+/* Where a piece goes: its bytes at rest, and the elements of the param that it brings. */
+typedef struct piece_range {
+    const wo_param *param;
+    char *dst;
+    int64_t first, count;
+    bool direct;
+    size_t slot; /* of staging, when not direct */
+} piece_range;
+
+static wo_status submit(wo_loader *l, const wo_load *load, const piece_range *r, wo_ticket *filled, wo_error *err) {
+    const wo_stream_api *api = l->device->stream;
+    const wo_param *param = r->param;
+    const size_t element = wo_dtype_size(param->conversion.from);
+    piece *p = &l->pieces[l->next_piece % PIECES];
+    WO_TRY(api->host_wait(l->device, p->filled, err));
+    char *staging = r->direct ? NULL : l->staging + r->slot * l->slot_bytes;
+    *p = (piece){.device = l->device, .count = r->count};
+    p->before = r->direct ? load->space : wo_engine_edge_ticket(l->engine, WO_EDGE_STAGING_REUSE, l->slot_drained[r->slot]);
+    p->delay = load->stream != NULL ? wo_engine_take_delay(l->engine, WO_EDGE_READER_COPY) : 0;
+    if (r->direct && p->delay <= 0 && load->stream != NULL)
+        p->delay = wo_engine_take_delay(l->engine, WO_EDGE_READY);
+    if (!r->direct && load->stream == NULL) {
+        p->conversion = param->conversion;
+        p->convert_to = r->dst;
+        p->convert_from = staging;
+    }
+    p->filled = api->event_expect(l->filled);
+    *filled = p->filled;
+    l->next_piece++;
+    wo_read_request request = {.store = wo_component_store(l->component), .file = param->entry->file,
+                               .offset = wo_param_file_offset(param) + (uint64_t)r->first * element, .bytes = (size_t)r->count * element,
+                               .dst = r->direct ? r->dst : staging, .before = before_read, .after = after_read, .ctx = p};
+    wo_status status = wo_reader_submit(l->engine->reader, &request, err);
+    if (status != WO_OK)
+        api->event_signal(p->filled);
+    return status;
+}
+
+/* The stream's side of a staged piece. Poisoned staging makes a conversion that came too early visible. */
+static wo_status convert_staged(wo_loader *l, const wo_load *load, const piece_range *r, wo_error *err) {
+    const wo_conversion *c = &r->param->conversion;
+    char *staging = l->staging + r->slot * l->slot_bytes;
+    WO_TRY(wo_engine_edge_delay(l->engine, WO_EDGE_STAGING_REUSE, load->stream, err));
+    if (wo_conversion_is_copy(c))
+        WO_TRY(wo_engine_copy(l->engine, load->stream, r->dst, staging, (size_t)r->count * wo_dtype_size(c->to), err));
+    else
+        WO_TRY(wo_engine_convert(l->engine, load->stream, c, r->dst, staging, r->count, err));
+    if (l->engine->testing.poison && l->device->memory->host_addressable)
+        WO_TRY(l->device->stream->poison(load->stream, staging, l->slot_bytes, err));
+    return l->device->stream->event_record(load->stream, l->drained, &l->slot_drained[r->slot], err);
+}
+
+static wo_status enqueue_piece(wo_loader *l, wo_load *load, piece_range *r, wo_error *err) {
+    if (!r->direct)
+        r->slot = l->next_slot++ % l->slots;
+    WO_TRY(submit(l, load, r, &load->filled, err));
+    load->bytes_at_rest += (uint64_t)r->count * wo_dtype_size(r->param->conversion.from);
+    if (load->stream == NULL) {
+        if (!r->direct)
+            l->slot_drained[r->slot] = load->filled;
+        return WO_OK;
+    }
+    WO_TRY(wo_engine_edge_wait(l->engine, WO_EDGE_READER_COPY, load->stream, load->filled, err));
+    return r->direct ? WO_OK : convert_staged(l, load, r, err);
+}
+
+static wo_status enqueue_param(wo_loader *l, wo_load *load, const wo_param *p, char *dst, wo_error *err) {
+    bool addressable = load->stream == NULL || l->device->memory->host_addressable;
+    int64_t count = wo_tensor_count(&p->shape_of_use), step = wo_param_piece(p);
+    for (int64_t at = 0; at < count; at += step) {
+        piece_range r = {.param = p, .dst = dst + (size_t)at * wo_dtype_size(p->conversion.to), .first = at,
+                         .count = step < count - at ? step : count - at, .direct = wo_param_reads_directly(p, addressable)};
+        WO_TRY(enqueue_piece(l, load, &r, err));
+    }
+    return WO_OK;
+}
+
+wo_status wo_loader_enqueue(wo_loader *l, wo_load *load, wo_error *err) {
+    load->bytes_at_rest = 0;
+    for (int32_t i = load->group->first_layer; i < load->group->first_layer + load->group->layers; i++) {
+        const wo_layer *layer = wo_component_layer(l->component, (size_t)i);
+        for (int32_t j = 0; j < layer->params && !layer->read_by_row; j++) {
+            char *dst = load->dst + load->layer_offset[i] + layer->param[j].slab_offset;
+            WO_TRY(enqueue_param(l, load, &layer->param[j], dst, err));
+        }
+    }
+    return WO_OK;
+}

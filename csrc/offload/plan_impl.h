@@ -1,0 +1,54 @@
+/* What a plan holds. Private to offload. */
+#ifndef WO_OFFLOAD_PLAN_IMPL_H
+#define WO_OFFLOAD_PLAN_IMPL_H
+
+#include "offload/component_impl.h"
+#include "offload/groups.h"
+#include "offload/record.h"
+#include "offload/ring.h"
+
+#include <stdatomic.h>
+
+enum {
+    WO_PIECE_BYTES = 1 << 20,     /* what a reader reads at a time, at most (one channel of a convolution is never parted) */
+    WO_DEFAULT_READERS = 2,
+    WO_MAX_READERS = 64,
+    WO_READER_QUEUE = 64,         /* pieces that wait for a reader; the host waits when there are more */
+};
+
+struct wo_plan {
+    atomic_int references;
+    const wo_component *component;
+    uint64_t component_serial;
+    wo_record *record;
+    wo_groups groups;
+    wo_ring_size ring;
+    wo_plan_pass *pass;
+    wo_plan_summary summary;
+    /* The work arena: [ ring | keeps | activations ] */
+    size_t keep_offset, activation_offset;
+    int readers;
+    size_t staging_slots, staging_slot_bytes;
+    bool resident_slabs; /* the residents are kept in host slabs too, so that they can be dropped and come back without the disk */
+};
+
+/* One way to run the component. */
+typedef struct wo_plan_choice {
+    wo_level level; /* not AUTO */
+    wo_tier tier;
+    bool use_stream;
+    double resident_fraction;
+} wo_plan_choice;
+
+/* Lays out a plan for this choice. The record is retained. Budgets are not looked at. */
+wo_status wo_plan_lay_out(const wo_component *c, wo_record *record, const wo_device *device, const wo_policy *policy,
+                          const wo_plan_choice *choice, wo_plan **out, wo_error *err);
+
+/* True when readers read this param's pieces straight to where it is used. */
+static inline bool wo_param_reads_directly(const wo_param *p, bool host_addressable) {
+    return host_addressable && wo_conversion_is_copy(&p->conversion);
+}
+/* Elements in one piece of the param: whole granules of about WO_PIECE_BYTES at rest. */
+int64_t wo_param_piece(const wo_param *p);
+
+#endif

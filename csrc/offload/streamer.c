@@ -1,0 +1,133 @@
+/* The order of things, for slot s of the ring, visit n, and the visit m that uses the same bytes later:
+ *
+ *     copy      fetch n | ready(n)                          wait freed(n) | fetch m | ready(m)
+ *     compute             wait ready(n) | ops of n | freed(n)                         wait ready(m) | ops of m
+ *     host      acquire n, ..., give back n, fetch m, ...   never waits
+ *
+ * The host runs ahead of both streams. Room is free for it as soon as give_back was called for whoever had it; that the device is
+ * through with the bytes is what `freed` says, and only the copy stream (or the reader that writes there) waits for it. */
+#include "offload/streamer.h"
+
+void wo_streamer_init(wo_streamer *s, wo_engine *e, const wo_plan *plan, wo_loader *loader, const char *slabs, char *base,
+                      wo_ring_slot *slots, wo_ticket space) {
+    bool ahead = plan->summary.policy.use_stream;
+    *s = (wo_streamer){.engine = e, .plan = plan, .loader = loader, .slabs = slabs, .base = base, .stream = ahead ? e->copy : e->compute,
+                       .ahead = ahead, .pass = -1, .next = -1};
+    wo_ring_init(&s->ring, &plan->ring, slots, wo_ring_slot_count(&plan->groups), space);
+}
+
+static size_t streamed_count(const wo_streamer *s, int pass) {
+    return pass >= 0 ? s->plan->groups.schedules[pass].streamed_count : 0;
+}
+
+/* Which edge stands behind the ring's `space` for a slot of this pass. */
+static wo_edge space_edge(const wo_streamer *s, uint64_t pass_number) {
+    if (s->ring.space_pass == 0)
+        return WO_EDGE_HAND_OVER;
+    return s->ring.space_pass == pass_number ? WO_EDGE_FREE : WO_EDGE_WRAP_AROUND;
+}
+
+static wo_status fill_slot(wo_streamer *s, size_t group, const wo_ring_slot *slot, wo_ticket space, wo_error *err) {
+    const wo_plan_group *g = &s->plan->groups.groups[group];
+    char *dst = s->base + slot->offset;
+    s->bytes_moved += g->bytes;
+    if (g->tier == WO_TIER_HOST) {
+        s->bytes_from_host += g->bytes;
+        return wo_engine_copy(s->engine, s->stream, dst, s->slabs + s->plan->groups.offsets[group], g->bytes, err);
+    }
+    wo_load load = {.group = g, .layer_offset = s->plan->groups.layer_offset, .dst = dst, .stream = s->stream, .space = space};
+    wo_status status = wo_loader_enqueue(s->loader, &load, err);
+    s->bytes_from_disk += load.bytes_at_rest;
+    return status;
+}
+
+/* Fetches the next visit of the running or the announced pass. *fetched is false when the ring has no room for it yet. */
+static wo_status fetch(wo_streamer *s, bool *fetched, wo_error *err) {
+    wo_engine *e = s->engine;
+    uint64_t visit = s->ring.next - s->first;
+    bool announced = visit >= streamed_count(s, s->pass);
+    const wo_schedule *schedule = &s->plan->groups.schedules[announced ? s->next : s->pass];
+    visit -= announced ? streamed_count(s, s->pass) : 0;
+    size_t group = (size_t)schedule->groups[schedule->streamed[visit]];
+    uint64_t pass_number = s->pass_number + announced;
+    wo_ring_slot *slot = wo_ring_acquire(&s->ring, s->plan->groups.groups[group].bytes, pass_number);
+    *fetched = slot != NULL;
+    if (slot == NULL)
+        return WO_OK;
+    wo_edge edge = space_edge(s, pass_number);
+    if (s->ahead) { /* on the compute stream itself the room is free by then anyway */
+        WO_TRY(wo_engine_edge_wait(e, edge, s->stream, s->ring.space, err));
+        WO_TRY(wo_engine_edge_delay(e, WO_EDGE_READY, s->stream, err));
+        if (announced)
+            WO_TRY(wo_engine_edge_delay(e, WO_EDGE_HAND_OVER, s->stream, err));
+    }
+    WO_TRY(fill_slot(s, group, slot, wo_engine_edge_ticket(e, edge, s->ring.space), err));
+    return s->ahead ? e->device->stream->event_record(s->stream, e->ready, &slot->ready, err) : WO_OK;
+}
+
+static wo_status fetch_ahead(wo_streamer *s, wo_error *err) {
+    uint64_t limit = s->first + streamed_count(s, s->pass) + streamed_count(s, s->next);
+    bool fetched = s->ahead;
+    while (fetched && s->ring.next < limit)
+        WO_TRY(fetch(s, &fetched, err));
+    return WO_OK;
+}
+
+/* Lets go of what was fetched for a pass that does not come. The compute stream waits for those copies, so that `freed` says of
+ * these slots what it says of all others. */
+static wo_status abandon(wo_streamer *s, uint64_t from, wo_error *err) {
+    wo_device *d = s->engine->device;
+    for (uint64_t serial = from; serial < s->ring.next; serial++) {
+        wo_ticket freed;
+        WO_TRY(d->stream->wait(s->engine->compute, wo_ring_slot_at(&s->ring, serial)->ready, err));
+        WO_TRY(d->stream->event_record(s->engine->compute, s->engine->freed, &freed, err));
+        wo_ring_give_back(&s->ring, serial, freed);
+    }
+    return WO_OK;
+}
+
+wo_status wo_streamer_begin(wo_streamer *s, int pass, int next, wo_error *err) {
+    s->first += streamed_count(s, s->pass);
+    if (s->next != pass) {
+        WO_TRY(abandon(s, s->first, err));
+        wo_ring_rewind(&s->ring);
+        s->first = s->ring.next;
+    }
+    s->pass = pass;
+    s->next = next;
+    s->pass_number++;
+    return fetch_ahead(s, err);
+}
+
+wo_status wo_streamer_acquire(wo_streamer *s, int32_t visit, wo_error *err) {
+    wo_engine *e = s->engine;
+    uint64_t serial = s->first + (uint64_t)visit;
+    for (bool fetched = true; s->ring.next <= serial;) {
+        WO_TRY(fetch(s, &fetched, err));
+        if (!fetched)
+            WO_FAIL(err, WO_EINTERNAL, "%s: the ring of %zu bytes has no room for visit %d", s->plan->summary.component, s->ring.capacity, visit);
+    }
+    if (s->ahead)
+        WO_TRY(wo_engine_edge_wait(e, WO_EDGE_READY, e->compute, wo_ring_slot_at(&s->ring, serial)->ready, err));
+    WO_TRY(wo_engine_edge_delay(e, WO_EDGE_FREE, e->compute, err));
+    if (s->next >= 0 && (size_t)visit + 1 == streamed_count(s, s->pass))
+        WO_TRY(wo_engine_edge_delay(e, WO_EDGE_WRAP_AROUND, e->compute, err));
+    s->visits++;
+    return fetch_ahead(s, err);
+}
+
+char *wo_streamer_slab(wo_streamer *s, int32_t visit) {
+    return s->base + wo_ring_slot_at(&s->ring, s->first + (uint64_t)visit)->offset;
+}
+
+wo_status wo_streamer_give_back(wo_streamer *s, int32_t visit, wo_error *err) {
+    wo_engine *e = s->engine;
+    uint64_t serial = s->first + (uint64_t)visit;
+    const wo_ring_slot *slot = wo_ring_slot_at(&s->ring, serial);
+    wo_ticket freed;
+    if (e->testing.poison)
+        WO_TRY(e->device->stream->poison(e->compute, s->base + slot->offset, slot->bytes, err));
+    WO_TRY(e->device->stream->event_record(e->compute, e->freed, &freed, err));
+    wo_ring_give_back(&s->ring, serial, freed);
+    return fetch_ahead(s, err);
+}
