@@ -40,11 +40,14 @@ static wo_status check_config(const wo_umt5_config *c, wo_error *err) {
         {"vocab_size", c->vocab_size, 1}, {"d_model", c->d_model, 1},
         {"d_kv", c->d_kv, 1},             {"d_ff", c->d_ff, 1},
         {"num_layers", c->num_layers, 1}, {"num_heads", c->num_heads, 1},
-        {"relative_attention_num_buckets", c->num_buckets, 4}, {"relative_attention_max_distance", c->max_distance, 1},
+        {"relative_attention_num_buckets", c->num_buckets, 2}, {"relative_attention_max_distance", c->max_distance, 1},
         {"num_heads * d_kv", c->num_heads > 0 && c->d_kv > WO_CONFIG_LIMIT / c->num_heads ? WO_CONFIG_LIMIT + 1
                                                                                          : c->num_heads * c->d_kv, 1},
     };
     WO_TRY(wo_config_check("text encoder", entries, sizeof entries / sizeof entries[0], err));
+    if (c->num_buckets < 4)
+        WO_FAIL(err, WO_EVALUE, "text encoder: relative_attention_num_buckets of the configuration must be at least 4, but is %lld",
+                (long long)c->num_buckets);
     if (c->max_distance <= c->num_buckets / 4)
         WO_FAIL(err, WO_EVALUE, "text encoder: relative_attention_max_distance of the configuration must exceed a quarter of the %lld "
                 "buckets, but is %lld", (long long)c->num_buckets, (long long)c->max_distance);

@@ -36,9 +36,10 @@ def reference_of(model: UMT5EncoderModel, ids: np.ndarray, padded_to: int | None
         ({}, [33, 2, 17]),
         ({"num_heads": 3, "d_kv": 16, "d_model": 20, "d_ff": 9}, [20, 40]),
         ({"relative_attention_num_buckets": 8, "relative_attention_max_distance": 20}, [60]),
+        ({"relative_attention_num_buckets": 30}, [150]),
         ({"layer_norm_epsilon": 1e-3, "num_layers": 1}, [12]),
     ],
-    ids=["one token", "short", "two short", "three ragged", "odd sizes", "other buckets", "eps"],
+    ids=["one token", "short", "two short", "three ragged", "odd sizes", "other buckets", "half a bucket", "eps"],
 )
 def test_embeddings_differ_from_transformers(tmp_path: Path, config: dict[str, Any], lengths: list[int]) -> None:
     model = write_text_encoder(tmp_path, seed=1, **config)
