@@ -56,23 +56,28 @@ void wo_file_close(wo_file *file) {
     *file = (wo_file){.fd = -1};
 }
 
+static wo_status cut_short(const wo_file *file, uint64_t offset, size_t bytes, wo_error *err) {
+    struct stat now = {.st_size = 0};
+    fstat(file->fd, &now);
+    return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s has only %" PRIu64 " bytes, but %zu at offset %" PRIu64 " are needed; "
+                           "it had %" PRIu64 " when it was opened. Restore it and load it again.", wo_path_tail(file->path),
+                           (uint64_t)now.st_size, bytes, offset, file->size);
+}
+
 wo_status wo_file_read(const wo_file *file, uint64_t offset, size_t bytes, void *dst, wo_error *err) {
-    size_t done = 0;
-    while (done < bytes) {
-        uint64_t at;
-        if (__builtin_add_overflow(offset, (uint64_t)done, &at) || at > INT64_MAX)
-            WO_FAIL(err, WO_EINTERNAL, "a read at offset %" PRIu64 " of %s is out of range", offset, wo_path_tail(file->path));
+    if (bytes > INT64_MAX || offset > INT64_MAX - bytes)
+        WO_FAIL(err, WO_EINTERNAL, "a read of %zu bytes at offset %" PRIu64 " of %s is out of range", bytes, offset,
+                wo_path_tail(file->path));
+    for (size_t done = 0; done < bytes;) {
         size_t wanted = bytes - done < LARGEST_READ ? bytes - done : LARGEST_READ;
-        ssize_t got = pread(file->fd, (char *)dst + done, wanted, (off_t)at);
+        ssize_t got = pread(file->fd, (char *)dst + done, wanted, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
             return wo_error_set_os(err, WO_EOS, errno, file->path, "cannot read %zu bytes at offset %" PRIu64 " of %s: %s",
                                    bytes, offset, wo_path_tail(file->path), strerror(errno));
         if (got == 0)
-            return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s ends at byte %" PRIu64 ", but %zu bytes at offset %" PRIu64
-                                   " are needed: it was cut while it was open. Restore it and load it again.",
-                                   wo_path_tail(file->path), at, bytes, offset);
+            return cut_short(file, offset, bytes, err);
         done += (size_t)got;
     }
     return WO_OK;
