@@ -119,7 +119,7 @@ static PyObject *store_bytes(PyObject *object, void *Py_UNUSED(closure)) {
 PyDoc_STRVAR(store_doc, "Store(path)\n--\n\n"
                         "An opened checkpoint: a .safetensors file, an index.json, or a folder that holds one of them.");
 PyDoc_STRVAR(entries_doc, "entries($self, /)\n--\n\n"
-                          "One dict per tensor: name, dtype, shape, file, offset, bytes, skipped (None or why).");
+                          "One dict per tensor: name, dtype, shape, file (its path), offset, bytes, skipped (None or why).");
 
 static PyMethodDef methods[] = {
     {"entries", store_entries, METH_NOARGS, entries_doc},
