@@ -56,6 +56,11 @@ typedef struct tile_product {
 /* tile.c: the product by register tiles, with epilogue and store. */
 wo_status WO_KERNEL(tile_run)(wo_pool *pool, wo_cancel *cancel, const tile_product *p);
 
+#if defined(WO_ISA_AMX)
+/* tile_amx.c: the same for products of bfloat16, by AMX tiles. */
+wo_status WO_KERNEL(tile_amx_run)(wo_pool *pool, wo_cancel *cancel, const tile_product *p);
+#endif
+
 /* tile_store.c: stores columns [column, column + columns) of output rows [row, row + rows) from sums [rows, stride]. Sums are read
  * in whole vectors, so up to VEC_LANES - 1 floats behind the columns must be readable. */
 void WO_KERNEL(tile_store)(const tile_output *out, int64_t row, int64_t rows, int64_t column, int64_t columns, const float *sums,

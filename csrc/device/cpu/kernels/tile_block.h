@@ -18,20 +18,21 @@ typedef struct tile_block {
 } tile_block;
 
 /* The largest of: all taps, those of one frame, those of one row, a single one, that a block can hold. */
-VEC_INLINE int tile_tap_group(int kt, int kh, int kw, int64_t words) {
+VEC_INLINE int tile_tap_group(int kt, int kh, int kw, int64_t words, int64_t limit) {
     int groups[] = {kt * kh * kw, kh * kw, kw};
     for (int i = 0; i < 3; i++)
-        if (groups[i] <= TILE_TAPS && groups[i] * words <= TILE_WORDS)
+        if (groups[i] <= TILE_TAPS && groups[i] * words <= limit)
             return groups[i];
     return 1;
 }
 
-VEC_INLINE tile_blocking tile_blocking_of(const tile_product *p, tile_kind kind) {
+/* Blocks of at most `limit` words, a multiple of 16. */
+VEC_INLINE tile_blocking tile_blocking_of(const tile_product *p, tile_kind kind, int64_t limit) {
     int64_t words = tile_words_of(kind, p->channels);
     tile_blocking b = {.taps = p->kt * p->kh * p->kw, .channels = p->channels, .part = p->channels};
-    b.group = tile_tap_group(p->kt, p->kh, p->kw, words);
-    if (words > TILE_WORDS) {
-        int64_t part = tile_round_up(tile_ceil(words, tile_ceil(words, TILE_WORDS)), 16);
+    b.group = tile_tap_group(p->kt, p->kh, p->kw, words, limit);
+    if (words > limit) {
+        int64_t part = tile_round_up(tile_ceil(words, tile_ceil(words, limit)), 16);
         b.part = kind == TILE_BF16 ? 2 * part : part;
     }
     b.blocks = (int)(tile_ceil(b.taps, b.group) * tile_ceil(b.channels, b.part));

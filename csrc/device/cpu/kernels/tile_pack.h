@@ -44,13 +44,9 @@ VEC_INLINE void tile_pack_run(tile_kind kind, wo_dtype dtype, const void *w, int
     }
 }
 
-/* One row of one tap as words; from == NULL is a row of zeros. The row is written in whole vectors when there is room for them. */
+/* One row of one tap as words. */
 VEC_INLINE void tile_pack_row(tile_kind kind, wo_dtype dtype, const void *from, int64_t elements, uint32_t *to) {
     const int64_t words = tile_words_of(kind, elements);
-    if (from == NULL) {
-        memset(to, 0, (size_t)words * 4);
-        return;
-    }
     const int64_t whole = kind == TILE_BF16 ? elements / 2 : elements;
     int64_t k = 0;
     for (; k + VEC_LANES <= whole; k += VEC_LANES) {
