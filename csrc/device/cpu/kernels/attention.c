@@ -42,17 +42,17 @@ typedef struct attention_tile {
 typedef struct key_block {
     int64_t first, count; /* padded */
     const uint32_t *keys, *values;
-    bool last_bias; /* this is the last block, and there is something to add to its scores */
+    bool last_bias; /* this is the last block, and there is something to add to some of its scores */
+    bool biased;    /* scores are not just products * scale */
 } key_block;
 
 static const float no_bias[ATTENTION_MAX_BLOCK];
 
-/* The biases of one query for this block, or NULL when there are none. */
+/* The biases of one query for a block that is biased. */
 static const float *find_bias(const attention_tile *t, const key_block *b, int64_t row) {
     const attention_layout *l = &t->job->layout;
     if (l->differences == 0)
-        /* The maximum of scaled scores is the scaled maximum only for a positive scale; any other takes the way of a bias. */
-        return b->last_bias ? t->last_bias : t->job->scale > 0.0f ? NULL : no_bias;
+        return b->last_bias ? t->last_bias : no_bias;
     const float *biases = t->job->room.biases + (size_t)t->head_in_group * l->bias_floats;
     const float *relative = biases + (l->queries - 1) - (t->first + row) + b->first;
     if (!b->last_bias)
@@ -89,54 +89,65 @@ VEC_INLINE float weigh_row(bool pairs, float *x, uint16_t *y, int64_t count, flo
     void *to = pairs ? (void *)y : (void *)x;
     int64_t i = 0;
     for (; i + 2 * VEC_LANES <= count; i += 2 * VEC_LANES) {
-        vec a = vec_exp2(vec_fma(vec_load(x + i), factor, m)), b = vec_exp2(vec_fma(vec_load(x + i + VEC_LANES), factor, m));
+        vec a = vec_exp2_weight(vec_fma(vec_load(x + i), factor, m));
+        vec b = vec_exp2_weight(vec_fma(vec_load(x + i + VEC_LANES), factor, m));
         s0 = vec_add(s0, a);
         s1 = vec_add(s1, b);
         vec_store_as(dtype, to, i, a);
         vec_store_as(dtype, to, i + VEC_LANES, b);
     }
     if (i < count) {
-        vec a = vec_exp2(vec_fma(vec_load(x + i), factor, m));
+        vec a = vec_exp2_weight(vec_fma(vec_load(x + i), factor, m));
         s0 = vec_add(s0, a);
         vec_store_as(dtype, to, i, a);
     }
     return vec_sum(vec_add(s0, s1));
 }
 
-/* Turns the scores of one row into weights. top: the maximum of its products in this block, where they have no bias. Returns by what the
- * row's earlier sum and o must shrink. */
-VEC_INLINE float weigh(bool pairs, const attention_tile *t, const key_block *b, int64_t row, int64_t r, float top) {
+/* The maxima of this block's scores, for `rows` queries from `row` of the tile. lanes: the maxima of their products in
+ * each lane, or NULL where nobody has them yet. */
+static inline void find_maxima(const attention_tile *t, const key_block *b, int64_t row, int64_t rows, const float *lanes, float *maxima) {
+    const attention_job *job = t->job;
+    for (int64_t r = 0; r < rows; r++)
+        if (b->biased)
+            maxima[r] = bias_row(t->scores + r * job->layout.stride, find_bias(t, b, row + r), b->count, job->scale);
+        else if (lanes != NULL)
+            maxima[r] = vec_max_across(vec_load(lanes + r * VEC_LANES)) * job->scale;
+        else
+            maxima[r] = maximum_of_row(t->scores + r * job->layout.stride, b->count) * job->scale;
+}
+
+/* Turns the scores of `rows` queries into weights, and says by what the earlier sum and o of each must shrink. maxima: of this block. Arrays
+ * are as long as `rows` rounded up to whole vectors. */
+VEC_INLINE void weigh(bool pairs, const attention_tile *t, const key_block *b, int64_t row, int64_t rows, const float *maxima, float *decay) {
     int64_t stride = t->job->layout.stride;
-    float *x = t->scores + r * stride, scale = t->job->scale, before = t->maximum[row + r], lanes[VEC_LANES];
-    const float *bias = find_bias(t, b, row + r);
-    if (bias != NULL) {
-        top = bias_row(x, bias, b->count, scale);
-        scale = 1.0f;
-    } else {
-        top *= scale;
+    float scale = b->biased ? 1.0f : t->job->scale, sums[ATTENTION_AMX_ROWS];
+    for (int64_t r = 0; r < rows; r += VEC_LANES) {
+        int64_t n = smaller(VEC_LANES, rows - r);
+        vec before = vec_load_part(t->maximum + row + r, n), now = vec_max(vec_load(maxima + r), before);
+        vec_store_part(t->maximum + row + r, now, n);
+        vec_store(decay + r, vec_exp2_weight(vec_sub(before, now)));
     }
-    float now = top > before ? top : before;
-    float sum = weigh_row(pairs, x, t->pairs + r * stride, b->count, scale, now);
-    vec_store(lanes, vec_exp2(vec_splat(before - now)));
-    t->sum[row + r] = t->sum[row + r] * lanes[0] + sum;
-    t->maximum[row + r] = now;
-    return lanes[0];
+    for (int64_t r = 0; r < rows; r++)
+        sums[r] = weigh_row(pairs, t->scores + r * stride, t->pairs + r * stride, b->count, scale, t->maximum[row + r]);
+    for (int64_t r = 0; r < rows; r++)
+        t->sum[row + r] = t->sum[row + r] * decay[r] + sums[r];
 }
 
 /* l->rows queries, from `row` of the tile, against one block of keys, by vectors. */
 VEC_INLINE void attend_rows(bool pairs, const attention_tile *t, const key_block *b, int64_t row) {
     const attention_layout *l = &t->job->layout;
     int64_t rows = smaller(ROWS, t->rows - row), words = attention_key_words(l, b->count);
-    float maxima[ROWS * VEC_LANES], decay[ROWS] = {0};
+    float lanes[ROWS * VEC_LANES], maxima[2 * VEC_LANES] = {0}, decay[2 * VEC_LANES] = {0};
     for (int r = 0; r < ROWS; r++)
-        vec_store(maxima + r * VEC_LANES, vec_splat(-INFINITY));
+        vec_store(lanes + r * VEC_LANES, vec_splat(-INFINITY));
     for (int64_t at = 0, width; at < b->count; at += width) {
         width = attention_panel_width(l, b->first + at, l->padded_keys);
         BY_PANEL(score_panel, pairs, width == l->panel)(t->q + row * l->words, b->keys + at * l->words, l->words, t->scores + at, l->stride,
-                                                        maxima);
+                                                        lanes);
     }
-    for (int64_t r = 0; r < rows; r++)
-        decay[r] = weigh(pairs, t, b, row, r, vec_max_across(vec_load(maxima + r * VEC_LANES)));
+    find_maxima(t, b, row, rows, lanes, maxima);
+    weigh(pairs, t, b, row, rows, maxima, decay);
     for (int64_t column = 0, width; column < l->columns; column += width) {
         width = attention_panel_width(l, column, l->columns);
         BY_PANEL(value_panel, pairs, width == l->panel)(pairs ? (const void *)t->pairs : (const void *)t->scores, pairs ? l->stride / 2 : l->stride,
@@ -149,11 +160,11 @@ VEC_INLINE void attend_rows(bool pairs, const attention_tile *t, const key_block
 static void attend_rows_amx(const attention_tile *t, const key_block *b, int64_t row) {
     const attention_layout *l = &t->job->layout;
     int64_t rows = smaller(ATTENTION_AMX_ROWS, t->rows - row), words = attention_key_words(l, b->count);
-    float decay[ATTENTION_AMX_ROWS] = {0};
+    float maxima[ATTENTION_AMX_ROWS] = {0}, decay[ATTENTION_AMX_ROWS] = {0};
     for (int64_t at = 0; at < b->count; at += ATTENTION_AMX_PANEL)
         amx_multiply(t->q + row * l->words, 4 * l->words, b->keys + at * l->words, l->words, t->scores + at, 4 * l->stride);
-    for (int64_t r = 0; r < rows; r++)
-        decay[r] = weigh(true, t, b, row, r, maximum_of_row(t->scores + r * l->stride, b->count));
+    find_maxima(t, b, row, rows, NULL, maxima);
+    weigh(true, t, b, row, rows, maxima, decay);
     for (int64_t column = 0; column < l->columns; column += ATTENTION_AMX_PANEL) {
         amx_multiply(t->pairs, 2 * l->stride, b->values + column * words, words, t->sums, 4 * ATTENTION_AMX_PANEL);
         amx_add(t->sums, decay, t->o + row * l->columns + column, l->columns);
@@ -203,6 +214,8 @@ static key_block find_block(const attention_tile *t, int64_t block) {
                    .keys = job->room.keys + head + first * l->words,
                    .values = job->room.values + head + attention_key_words(l, first) * l->columns};
     b.last_bias = block == job->blocks - 1 && (l->padded_keys > l->keys || job->args.last_key_bias != 0.0f);
+    /* The maximum of scaled scores is the scaled maximum only for a positive scale; any other takes the way of a bias. */
+    b.biased = b.last_bias || l->differences > 0 || !(job->scale > 0.0f);
     for (int64_t i = 0; b.last_bias && i < b.count; i++)
         t->last_bias[i] = first + i < l->keys ? 0.0f : -INFINITY;
     if (b.last_bias)

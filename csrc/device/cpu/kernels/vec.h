@@ -18,6 +18,7 @@
  *   vec_sum(v) vec_max_across(v)                   over the lanes, in a fixed order
  *   vec_round(v) vec_fraction(v)                   to nearest even, for |v| < 2^22; v - vec_round(v), 0 for +-inf
  *   vec_exp2(v)                                    2^v within 2 ulp; 0 for -inf, inf from 128 on, NaN stays NaN
+ *   vec_exp2_weight(v)                             the same for v <= 1 in fewer steps; at most 2^-125 for everything below
  *   vec_scale2(p, n)                               p * 2^n for whole n, p in [0.5, 2]
  *   vec_swap_pairs(v)                              lanes (1, 0, 3, 2, ...)
  *   vec_load_twice(p)                              p[0] p[0] p[1] p[1] ...: VEC_LANES / 2 floats are read
@@ -115,6 +116,26 @@ VEC_INLINE vec vec_exp2_fraction(vec f) {
 VEC_INLINE vec vec_exp2(vec v) {
     vec f = vec_fraction(v);
     return vec_scale2(vec_exp2_fraction(f), vec_sub(v, f));
+}
+
+/* For the weights of a softmax, beside which there is one of 1, so that what lies below 2^-125 need not be told from 0. */
+VEC_INLINE vec vec_exp2_weight(vec v) {
+#if defined(WO_ISA_GENERIC) || defined(WO_ISA_AVX2)
+    /* Adding 1.5 * 2^23 leaves the nearest whole number in the low bits of the sum, which is all that the exponent needs. */
+    const vec magic = vec_splat(12582912.0f);
+    vec held = vec_max(vec_splat(-125.0f), v);
+    vec whole = vec_add(held, magic);
+    return vec_raise(vec_exp2_fraction(vec_sub(held, vec_sub(whole, magic))), whole);
+#else
+    /* One instruction takes the fraction and one scales by the floor of its argument; fitted for [0, 1], relative error 2e-9. */
+    vec f = vec_floor_fraction(v), p = vec_splat(2.16129155e-4f);
+    p = vec_fma(p, f, vec_splat(1.24678463e-3f));
+    p = vec_fma(p, f, vec_splat(9.67545159e-3f));
+    p = vec_fma(p, f, vec_splat(5.54852806e-2f));
+    p = vec_fma(p, f, vec_splat(2.40229306e-1f));
+    p = vec_fma(p, f, vec_splat(6.93147044e-1f));
+    return vec_scale2(vec_fma(p, f, vec_splat(1.0f)), v);
+#endif
 }
 
 #endif

@@ -97,6 +97,12 @@ VEC_INLINE vec vec_scale2(vec p, vec n) {
     return vec_mul(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23)));
 }
 
+/* p * 2^n by adding to the exponent; n stands in the low bits of a float of at least 2^23. */
+VEC_INLINE vec vec_raise(vec p, vec n) {
+    __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
+}
+
 /* v - round(v), and 0 for an infinity. */
 VEC_INLINE vec vec_fraction(vec v) {
     vec held = vec_min(vec_splat(300.0f), vec_max(vec_splat(-300.0f), v));

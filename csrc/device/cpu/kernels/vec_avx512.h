@@ -87,6 +87,8 @@ VEC_INLINE vec vec_scale2(vec p, vec n) { return _mm512_scalef_ps(p, n); }
 /* v - round(v), and 0 for an infinity, which the instruction gives for free. */
 VEC_INLINE vec vec_fraction(vec v) { return _mm512_reduce_ps(v, _MM_FROUND_TO_NEAREST_INT); }
 
+VEC_INLINE vec vec_floor_fraction(vec v) { return _mm512_reduce_ps(v, _MM_FROUND_TO_NEG_INF); }
+
 VEC_INLINE vec vec_swap_pairs(vec v) { return _mm512_permute_ps(v, 0xb1); }
 
 VEC_INLINE vec vec_load_twice(const float *p) {

@@ -100,6 +100,9 @@ VEC_INLINE vec vec_scale2(vec p, vec n) {
     return p * (vec)((vec_bits)(rest + 127) << 23);
 }
 
+/* p * 2^n by adding to the exponent; n stands in the low bits of a float of at least 2^23. */
+VEC_INLINE vec vec_raise(vec p, vec n) { return (vec)((vec_bits)p + ((vec_bits)n << 23)); }
+
 /* v - round(v), and 0 for an infinity. */
 VEC_INLINE vec vec_fraction(vec v) {
     vec held = vec_hold(v, -300.0f, 300.0f);
