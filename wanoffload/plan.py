@@ -40,7 +40,8 @@ class ComponentPlan:
         core: The core's plan, which an execution runs under.
         policy: The policy it was made with.
         vram_outside: Device bytes that other components hold meanwhile.
-        ram_outside: Bytes of memory that others, the output and the allowance take meanwhile.
+        ram_others: Bytes of memory that other components hold meanwhile.
+        ram_extra: Bytes of memory for the output and the allowance.
         keep_residents: Whether residents stay when the next component takes over, and between calls.
         keep_slabs: Whether host slabs stay.
         summary: The core's figures: ``weight_bytes``, ``resident_bytes``, ``ring_bytes``, ``vram``, ``ram`` ...
@@ -51,7 +52,8 @@ class ComponentPlan:
     core: Any
     policy: dict[str, Any]
     vram_outside: int = 0
-    ram_outside: int = 0
+    ram_others: int = 0
+    ram_extra: int = 0
     keep_residents: bool = True
     keep_slabs: bool = True
     summary: dict[str, Any] = field(init=False)
@@ -63,6 +65,16 @@ class ComponentPlan:
     def vram(self) -> int:
         """Device bytes while this component runs, others' residents included."""
         return self.summary["vram"] + self.vram_outside
+
+    @property
+    def ram_outside(self) -> int:
+        """Bytes of memory that are not this component's own: other components', the output's, the allowance."""
+        return self.ram_others + self.ram_extra
+
+    @property
+    def core_ram(self) -> int:
+        """Bytes of memory that the core holds while this component runs."""
+        return self.summary["ram"] + self.ram_others
 
     @property
     def ram(self) -> int:

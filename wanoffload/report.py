@@ -40,7 +40,7 @@ _ROWS = (
     ("activations", "activation_peak"),
     ("  planned", "plan.activation_bytes"),
     ("core memory", "ram_peak"),
-    ("  planned", "plan.ram"),
+    ("  planned", "core_ram"),
 )
 
 
@@ -51,6 +51,7 @@ class ComponentReport:
         name: The component's name in a pipeline.
         executions: How often it was opened.
         plan: The plan's summary, of the largest execution.
+        ram_others: Bytes of memory that the plan of a pipeline gives to other components meanwhile.
         passes, visits, wraps: Passes over the weights; groups acquired; times the ring came round.
         bytes_loaded, bytes_moved, bytes_from_disk, bytes_from_host: Bytes that became resident or rest on the host;
             that went through the ring; and where those came from.
@@ -64,6 +65,7 @@ class ComponentReport:
         self.name = name
         self.executions = 0
         self.plan: dict[str, Any] = {}
+        self.ram_others = 0
         for field in (*_SUMS, *_PEAKS):
             setattr(self, field, 0.0 if field.endswith("seconds") else 0)
 
@@ -77,9 +79,16 @@ class ComponentReport:
         if plan["vram"] >= self.plan.get("vram", 0):
             self.plan = dict(plan)
 
+    @property
+    def core_ram(self) -> int:
+        """Bytes of memory that the plan says the core holds while this component runs, others' included."""
+        return self.plan.get("ram", 0) + self.ram_others
+
     def as_dict(self) -> dict[str, Any]:
         """Every figure by name, the plan's under ``"plan"``."""
-        return {field: getattr(self, field) for field in ("executions", *_SUMS, *_PEAKS)} | {"plan": dict(self.plan)}
+        return {field: getattr(self, field) for field in ("executions", *_SUMS, *_PEAKS, "ram_others")} | {
+            "plan": dict(self.plan)
+        }
 
     def __repr__(self) -> str:
         return (

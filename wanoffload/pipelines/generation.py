@@ -12,8 +12,8 @@ from wanoffload.pipelines.denoise import Denoiser, Sizes
 from wanoffload.pipelines.frames import FrameWriter
 from wanoffload.pipelines.planning import Phase, Planner
 from wanoffload.pipelines.request import Request, fill_embeds, unique_ids
-from wanoffload.plan import PipelinePlan
-from wanoffload.report import PipelineReport
+from wanoffload.plan import ComponentPlan, PipelinePlan
+from wanoffload.report import ComponentReport, PipelineReport
 
 
 def plan_call(pipe: Any, request: Request, engine: Any) -> PipelinePlan:
@@ -78,13 +78,14 @@ class Generation:
         elif not plan.keep_residents:
             self._engine.drop_residents(network.core)
 
-    def _enter(self, name: str) -> Any:
-        """Begins a component's turn: an arena left over by another that is larger than planned would break the
-        budget."""
+    def _enter(self, name: str) -> tuple[ComponentPlan, ComponentReport]:
+        """Begins a component's turn: an arena left over by another and larger than planned would break the budget."""
         plan = self._plan.components[name]
         if plan.settings.offloaded and self._engine.held()["arena_bytes"] > plan.summary["work_bytes"]:
             self._engine.release_arena()
-        return plan
+        report = self._report.component(name)
+        report.ram_others = plan.ram_others
+        return plan, report
 
     def encode(self) -> None:
         """Encodes every text that is not embedded yet, all in one pass over the weights."""
@@ -92,8 +93,7 @@ class Generation:
         unique = unique_ids(texts)
         if not unique:
             return
-        plan = self._enter("text_encoder")
-        report = self._report.component("text_encoder")
+        plan, report = self._enter("text_encoder")
         with self._pipe.text_encoder.running(self._engine, plan.core, report) as execution:
             encoded = execution.encode(unique)
         self._make_room("text_encoder")
@@ -114,16 +114,13 @@ class Generation:
             The latents at the end, or where the call was interrupted.
         """
         pipe, scheduler = self._pipe, self._pipe.scheduler
-        if scheduler is None:
-            raise ValueError("This pipeline has no scheduler. Set one: pipe.scheduler = UniPCMultistepScheduler(...).")
         scheduler.set_timesteps(steps)
         scheduler.set_begin_index(0)
         timesteps = scheduler.timesteps
         pipe._num_timesteps = len(timesteps)
         cond = self._request.cond.embeds
         uncond = self._request.uncond.embeds if self._request.uncond is not None else None
-        self._enter("transformer")
-        report = self._report.component("transformer")
+        _, report = self._enter("transformer")
         with (
             Denoiser(self._engine, pipe.transformer, self._transformer_plan, report) as denoiser,
             pipe.progress_bar(total=len(timesteps)) as progress,
@@ -208,12 +205,11 @@ class Generation:
     def decode(self, latents: np.ndarray) -> Any:
         """Decodes latents to frames, written into the result as they come."""
         vae = self._pipe.vae
-        plan = self._enter("vae")
+        plan, report = self._enter("vae")
         writer = FrameWriter(self._request)
         shape = (1, vae.config.z_dim, 1, 1, 1)
         mean = np.asarray(vae.config.latents_mean, np.float32).reshape(shape)
         inverse = np.float32(1.0) / np.asarray(vae.config.latents_std, np.float32).reshape(shape)
-        report = self._report.component("vae")
         for video, start, frames in vae.stream(self._engine, latents / inverse + mean, plan.core, report, plan.policy):
             writer.write(video, start, frames)
         self._make_room("vae")

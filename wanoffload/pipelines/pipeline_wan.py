@@ -13,7 +13,7 @@ from wanoffload.models.transformer import refuse_attention_kwargs
 from wanoffload.pipelines import checks
 from wanoffload.pipelines.generation import Generation, plan_call
 from wanoffload.pipelines.pipeline_output import WanPipelineOutput
-from wanoffload.pipelines.pipeline_utils import PipelineBase
+from wanoffload.pipelines.pipeline_utils import PipelineBase, check_component
 from wanoffload.pipelines.request import Prompts, fill_embeds, make_request, unique_ids
 from wanoffload.plan import PipelinePlan
 from wanoffload.report import PipelineReport
@@ -273,6 +273,9 @@ class WanPipeline(PipelineBase):
         repeats, length = _repeats_and_length(num_videos_per_prompt, max_sequence_length)
         prompts = Prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, repeats, length)
         request = make_request(self, prompts, height, width, num_frames, guidance_scale, output_type)
+        check_component("scheduler", self.scheduler)
+        if self.scheduler is None:
+            raise ValueError("This pipeline has no scheduler. Set one: pipe.scheduler = UniPCMultistepScheduler(...).")
         if latents is not None:
             latents = checks.check_latents(latents, request.latent_shape)
         else:

@@ -58,13 +58,13 @@ class Phase:
         """Whether it is resident whatever the others need."""
         return self.settings.kind == "none"
 
-    def plan(self, vram_outside: int, ram_outside: int, together: bool) -> ComponentPlan:
+    def plan(self, vram_outside: int, ram_others: int, together: bool) -> ComponentPlan:
         """Plans it beside so many bytes of others; together: as a resident, if it has a budget."""
-        ram_outside += ALLOWANCE + self.output_bytes
+        extra = ALLOWANCE + self.output_bytes
         level = {"level": "resident"} if together and self.budgeted else {}
-        policy = self.settings.policy(vram_outside=vram_outside, ram_outside=ram_outside, **level)
+        policy = self.settings.policy(vram_outside=vram_outside, ram_outside=ram_others + extra, **level)
         keep = self.stays or (together and self.budgeted)
-        return ComponentPlan(self.name, self.settings, self.make(policy), policy, vram_outside, ram_outside, keep)
+        return ComponentPlan(self.name, self.settings, self.make(policy), policy, vram_outside, ram_others, extra, keep)
 
     def under(self, budget: dict[str, int | None]) -> Phase:
         """The same phase with another budget, if it has one."""
@@ -147,7 +147,7 @@ class Planner:
         staying = [plan for plan in budgeted if plan.keep_slabs]
         fixed = [plan for plan in plans if plan not in budgeted]
         for plan in plans:
-            plan.ram_outside += beside(plan, staying) + (beside(plan, fixed) if plan in fixed else 0)
+            plan.ram_others += beside(plan, staying) + (beside(plan, fixed) if plan in fixed else 0)
 
     def _budget(self) -> dict[str, int | None]:
         found = {"vram": [p.settings.vram for p in self.phases], "ram": [p.settings.ram for p in self.phases]}

@@ -191,6 +191,7 @@ def make_request(
     height, width = checks.check_size(height, width)
     guided = checks.check_guidance(guidance_scale) > 1.0
     output_type = checks.check_output_type(output_type)
+    pipe.networks()
     transformer, vae = pipe.transformer, pipe.vae
     if transformer is None:
         raise ValueError(
