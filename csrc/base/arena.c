@@ -1,5 +1,5 @@
-/* Offline placement of blocks with known lifetimes. The largest block is placed first, at the bottom of the smallest gap that
- * it fits into among the blocks that live beside it:
+/* Offline placement of blocks with known lifetimes. The largest block is placed first, at the bottom of the smallest gap
+ * that it fits into among the blocks that live beside it:
  *
  *      bytes ^   +-----+
  *            |   |  3  |        1 was largest, then 2; 3 lives with both and lies above them,
@@ -9,9 +9,9 @@
  *            | |  1  | +----+
  *            +---------------> events
  *
- * No order is best for every record. Several fixed ones are tried, and then from each of them on the block that makes the peak is
- * moved forward in the order, again and again; the lowest peak seen is kept. All of it stops as soon as a peak equals the lower
- * bound, which the first placement usually reaches when lifetimes are nested. */
+ * No order is best for every record. Several fixed ones are tried, and then from each of them on the block that makes
+ * the peak is moved forward in the order, again and again; the lowest peak seen is kept. All of it stops as soon as a
+ * peak equals the lower bound, which the first placement usually reaches when lifetimes are nested. */
 #include "base/arena.h"
 #include "base/memory.h"
 
@@ -20,8 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A climb places all blocks again in each step; these bound its steps, and its work in pairs of blocks that are compared (less than
- * 0.1 s). They are counts and not times, so that the result is always the same. */
+/* A climb places all blocks again in each step; these bound its steps, and its work in pairs of blocks that are compared
+ * (less than 0.1 s). They are counts and not times, so that the result is always the same. */
 enum { CLIMB_STEPS = 300, CLIMB_WORK = 10000000 };
 
 typedef struct item {
@@ -145,8 +145,9 @@ static void try_sorted(search *s, item_order order) {
     try_order(s);
 }
 
-/* The items stand in a placed order with this peak. Moves the one that makes it to just before one of those that lie in its way,
- * the `which`-th of them, counted around. Some do: the first of the order lies at 0, and its size is at most the bound. */
+/* The items stand in a placed order with this peak. Moves the one that makes it to just before one of those that lie in
+ * its way, the `which`-th of them, counted around. Some do: the first of the order lies at 0, and its size is at most
+ * the bound. */
 static void raise_highest(search *s, size_t peak, uint32_t which) {
     size_t at = 0, to = 0;
     uint32_t in_the_way = 0;

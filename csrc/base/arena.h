@@ -16,8 +16,9 @@ typedef struct wo_lifetime {
     size_t offset;       /* out */
 } wo_lifetime;
 
-/* Greedy with best gap, over several orders of which the lowest peak is kept; deterministic (ties by index). Sets every offset and
- * *peak (end of the highest block). A block without bytes, or with born == dies, gets offset 0 and takes no room. */
+/* Greedy with best gap, over several orders of which the lowest peak is kept; deterministic (ties by index). Sets every
+ * offset and *peak (end of the highest block). A block without bytes, or with born == dies, gets offset 0 and takes no
+ * room. */
 wo_status wo_arena_place(wo_lifetime *blocks, size_t count, size_t *peak, wo_error *err);
 /* The largest sum of bytes (rounded as above) that live at one time: no placement can be smaller. */
 size_t wo_arena_lower_bound(const wo_lifetime *blocks, size_t count);

@@ -1,5 +1,6 @@
-/* A process sees its group's path in /proc/self/cgroup. Inside a container without a cgroup namespace that path is the host's and
- * does not exist below the mount, which then is the group itself; so the walk always goes up to the mount's root. */
+/* A process sees its group's path in /proc/self/cgroup. Inside a container without a cgroup namespace that path is the
+ * host's and does not exist below the mount, which then is the group itself; so the walk always goes up to the mount's
+ * root. */
 #include "base/cgroup.h"
 
 #include <stdbool.h>
@@ -39,8 +40,8 @@ static bool names(const char *controllers, const char *wanted) {
     return false;
 }
 
-/* One line is "id:controllers:path"; version 2 names no controllers. Version 1 is mounted under the controller's name or under the
- * names of all that share the hierarchy. */
+/* One line is "id:controllers:path"; version 2 names no controllers. Version 1 is mounted under the controller's name or
+ * under the names of all that share the hierarchy. */
 static void visit_line(const visitor *v, const char *root, const char *controller, char *line) {
     char *controllers = strchr(line, ':');
     char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
@@ -63,7 +64,8 @@ static void visit_line(const visitor *v, const char *root, const char *controlle
     }
 }
 
-void wo_cgroup_visit(const char *root, const char *controller, void (*visit)(void *ctx, const char *folder, int version), void *ctx) {
+void wo_cgroup_visit(const char *root, const char *controller,
+                     void (*visit)(void *ctx, const char *folder, int version), void *ctx) {
     const visitor v = {.visit = visit, .ctx = ctx};
     char text[PATH_BYTES];
     snprintf(text, sizeof text, "%s/proc/self/cgroup", root);

@@ -1,9 +1,10 @@
-/* Conversion between storage dtypes on the host. Each element is a branch-free formula on bits, so the loops below vectorise;
- * on x86-64 they are compiled a second time for AVX2 and chosen at run time. The formulas are integer arithmetic wherever a
- * subnormal could appear, because a process may have flush-to-zero switched on and the bits must not depend on it.
+/* Conversion between storage dtypes on the host. Each element is a branch-free formula on bits, so the loops below
+ * vectorise; on x86-64 they are compiled a second time for AVX2 and chosen at run time. The formulas are integer
+ * arithmetic wherever a subnormal could appear, because a process may have flush-to-zero switched on and the bits must
+ * not depend on it.
  *
- * Float64 to a 16-bit dtype is rounded once: it passes through float32 rounded to odd, which keeps the sticky bit that the
- * second rounding needs. */
+ * Float64 to a 16-bit dtype is rounded once: it passes through float32 rounded to odd, which keeps the sticky bit that
+ * the second rounding needs. */
 #include "base/convert.h"
 
 #include <assert.h>
@@ -34,7 +35,8 @@ ALWAYS_INLINE uint16_t narrow_bf16(float x) {
     return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
 
-/* A normal half needs its exponent moved from bias 15 to 127, inf and NaN twice as far; a subnormal is its mantissa times 2^-24. */
+/* A normal half needs its exponent moved from bias 15 to 127, inf and NaN twice as far; a subnormal is its mantissa
+ * times 2^-24. */
 ALWAYS_INLINE float widen_f16(uint16_t x) {
     uint32_t magnitude = x & 0x7FFFu, sign = (uint32_t)(x & 0x8000u) << 16;
     uint32_t normal = (magnitude << 13) + (112u << 23);
@@ -156,8 +158,8 @@ TRANSPOSE(transpose_4, word32)
 
 enum { BLOCK = 1024 };
 
-/* One output channel [I, taps] -> [taps, I], in blocks that are converted into a buffer on the stack and scattered from there.
- * A block is as many whole channels as fit, or, for a channel with more taps than that, a part of one. */
+/* One output channel [I, taps] -> [taps, I], in blocks that are converted into a buffer on the stack and scattered from
+ * there. A block is as many whole channels as fit, or, for a channel with more taps than that, a part of one. */
 static void convert_taps_row(const wo_conversion *c, char *dst, const char *src) {
     uint32_t block[BLOCK];
     size_t in = wo_dtype_size(c->from), out = wo_dtype_size(c->to);

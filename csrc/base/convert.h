@@ -1,11 +1,13 @@
-/* Host conversion from the dtype and layout at rest to those of use. Round to nearest even; NaN stays NaN; inf stays inf. */
+/* Host conversion from the dtype and layout at rest to those of use. Round to nearest even; NaN stays NaN; inf stays
+ * inf. */
 #ifndef WO_BASE_CONVERT_H
 #define WO_BASE_CONVERT_H
 
 #include "base/tensor.h"
 
 /* How a param lies in memory when it is used. ROWS: as in the file. TAPS_OUTSIDE: a convolution weight [O, I, taps]
- * becomes [O, taps, I]; one row is the I * taps elements of one output channel, so any whole number of rows converts alone. */
+ * becomes [O, taps, I]; one row is the I * taps elements of one output channel, so any whole number of rows converts
+ * alone. */
 typedef enum wo_layout { WO_LAYOUT_ROWS, WO_LAYOUT_TAPS_OUTSIDE } wo_layout;
 
 typedef struct wo_conversion {

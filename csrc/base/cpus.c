@@ -1,5 +1,6 @@
-/* The default number of threads. A container is usually limited by a CFS quota, not by an affinity mask: eight threads on a quota
- * of two CPUs run for a quarter of each period and then stand still together, so the quota counts as much as the mask. */
+/* The default number of threads. A container is usually limited by a CFS quota, not by an affinity mask: eight threads
+ * on a quota of two CPUs run for a quarter of each period and then stand still together, so the quota counts as much as
+ * the mask. */
 #include "base/cgroup.h"
 #include "base/cpus.h"
 #include "base/pool.h"
@@ -74,7 +75,8 @@ int wo_cpus_allowed(const char *root, int affinity, char *reason, size_t bytes) 
     affinity = affinity < 1 ? 1 : affinity;
     if (cpus > 0 && cpus < (double)affinity) {
         int whole = (int)cpus + ((double)(int)cpus < cpus ? 1 : 0);
-        snprintf(reason, bytes, "%d: the cgroup quota %s allows %.2f of the %d CPUs in the affinity mask", whole, where, cpus, affinity);
+        snprintf(reason, bytes, "%d: the cgroup quota %s allows %.2f of the %d CPUs in the affinity mask", whole, where,
+                 cpus, affinity);
         return whole;
     }
     snprintf(reason, bytes, "%d: the CPUs in the affinity mask%s", affinity, cpus > 0 ? "; the cgroup quota allows more" : "");

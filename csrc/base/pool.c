@@ -2,12 +2,13 @@
  *
  *     state:   [ generation : 32 ][ open : 1 ][ workers inside : 31 ]
  *
- * The caller writes the job, then opens the next generation. A worker enters by adding one to an open word and leaves by taking it
- * off; between the two it takes tiles from a counter. When the counter has run out the caller closes the word, so that no late
- * worker can enter, and waits until nobody is inside. A worker that was slow to wake is therefore never waited for, and a job is
- * complete even if no worker comes at all.
+ * The caller writes the job, then opens the next generation. A worker enters by adding one to an open word and leaves by
+ * taking it off; between the two it takes tiles from a counter. When the counter has run out the caller closes the word,
+ * so that no late worker can enter, and waits until nobody is inside. A worker that was slow to wake is therefore never
+ * waited for, and a job is complete even if no worker comes at all.
  *
- * Both sides spin for a moment before they sleep: ops follow one another within microseconds, and waking a thread costs more. */
+ * Both sides spin for a moment before they sleep: ops follow one another within microseconds, and waking a thread costs
+ * more. */
 #include "base/pool.h"
 #include "base/clock.h"
 #include "base/memory.h"
@@ -96,8 +97,9 @@ static void leave(wo_pool *pool) {
     }
 }
 
-/* Sleeps until a generation other than `seen` was opened, or this worker is to quit. Announcing the sleeper before looking at
- * the word, and opening the word before looking for sleepers, makes it impossible that both sides miss each other. */
+/* Sleeps until a generation other than `seen` was opened, or this worker is to quit. Announcing the sleeper before
+ * looking at the word, and opening the word before looking for sleepers, makes it impossible that both sides miss each
+ * other. */
 static void sleep_until_opened(wo_pool *pool, worker *w, uint64_t seen) {
     pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->sleeping, 1);

@@ -24,7 +24,8 @@ wo_status wo_pool_resize(wo_pool *pool, int threads, wo_error *err);
  * not yet begun are skipped and WO_ECANCELLED is returned (no message is set). cancel may be NULL. */
 wo_status wo_pool_run(wo_pool *pool, int64_t tiles, wo_tile_fn fn, void *ctx, wo_cancel *cancel);
 
-/* Threads the process may use: affinity mask, then cgroup v2/v1 CPU quota rounded up; at least 1. Writes why into reason. */
+/* Threads the process may use: affinity mask, then cgroup v2/v1 CPU quota rounded up; at least 1. Writes why into
+ * reason. */
 int wo_pool_default_threads(char *reason, size_t bytes);
 
 #endif

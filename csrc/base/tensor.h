@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* X(enumerator, bytes, safetensors name, public name). F32, BF16 and F16 can be computed with; the others only rest in files. */
+/* X(enumerator, bytes, safetensors name, public name). F32, BF16 and F16 can be computed with; the others only rest in
+ * files. */
 #define WO_DTYPE_LIST(X)                \
     X(F32, 4, "F32", "float32")         \
     X(BF16, 2, "BF16", "bfloat16")      \

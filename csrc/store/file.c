@@ -39,7 +39,8 @@ wo_status wo_file_open(const char *path, wo_file *out, wo_error *err) {
     if (out->fd < 0 || fstat(out->fd, &info) != 0)
         status = wo_error_set_os(err, WO_EOS, errno, path, "cannot open %s: %s", wo_path_tail(path), strerror(errno));
     else if (!S_ISREG(info.st_mode))
-        status = wo_error_set_os(err, WO_ECHECKPOINT, 0, path, "%s is not a regular file, so it cannot be a checkpoint", wo_path_tail(path));
+        status = wo_error_set_os(err, WO_ECHECKPOINT, 0, path, "%s is not a regular file, so it cannot be a checkpoint",
+                                 wo_path_tail(path));
     if (status != WO_OK) {
         wo_file_close(out);
         return status;
@@ -59,9 +60,9 @@ void wo_file_close(wo_file *file) {
 static wo_status cut_short(const wo_file *file, uint64_t offset, size_t bytes, wo_error *err) {
     struct stat now = {.st_size = 0};
     fstat(file->fd, &now);
-    return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s has only %" PRIu64 " bytes, but %zu at offset %" PRIu64 " are needed; "
-                           "it had %" PRIu64 " when it was opened. Restore it and load it again.", wo_path_tail(file->path),
-                           (uint64_t)now.st_size, bytes, offset, file->size);
+    WO_BAD_FILE(err, file->path, "%s has only %" PRIu64 " bytes, but %zu at offset %" PRIu64 " are needed; it had %" PRIu64
+                " when it was opened. Restore it and load it again.", wo_path_tail(file->path), (uint64_t)now.st_size, bytes,
+                offset, file->size);
 }
 
 wo_status wo_file_read(const wo_file *file, uint64_t offset, size_t bytes, void *dst, wo_error *err) {
@@ -86,15 +87,14 @@ wo_status wo_file_read(const wo_file *file, uint64_t offset, size_t bytes, void 
 wo_status wo_file_check_unchanged(const wo_file *file, wo_error *err) {
     struct stat now;
     if (fstat(file->fd, &now) != 0)
-        return wo_error_set_os(err, WO_EOS, errno, file->path, "cannot examine %s: %s", wo_path_tail(file->path), strerror(errno));
+        return wo_error_set_os(err, WO_EOS, errno, file->path, "cannot examine %s: %s", wo_path_tail(file->path),
+                               strerror(errno));
     if ((uint64_t)now.st_size != file->size)
-        return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s changed while open: it had %" PRIu64 " bytes and has %" PRIu64
-                               " now. Load it again.", wo_path_tail(file->path), file->size, (uint64_t)now.st_size);
+        WO_BAD_FILE(err, file->path, "%s changed while open: it had %" PRIu64 " bytes and has %" PRIu64 " now. Load it again.",
+                    wo_path_tail(file->path), file->size, (uint64_t)now.st_size);
     if (now.st_mtim.tv_sec != file->mtime.tv_sec || now.st_mtim.tv_nsec != file->mtime.tv_nsec)
-        return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s changed while open: it was written to %+.3f seconds after the "
-                               "time it had when it was opened. Load it again.", wo_path_tail(file->path),
-                               (double)(now.st_mtim.tv_sec - file->mtime.tv_sec) +
-                                   1e-9 * (double)(now.st_mtim.tv_nsec - file->mtime.tv_nsec));
+        WO_BAD_FILE(err, file->path, "%s changed while open: it was written to after it was opened. Load it again.",
+                    wo_path_tail(file->path));
     return WO_OK;
 }
 

@@ -25,6 +25,9 @@ wo_status wo_file_check_unchanged(const wo_file *file, wo_error *err);
 /* The end of a path, at most 240 bytes from a folder on: what messages show of it. wo_error.path has more. */
 const char *wo_path_tail(const char *path);
 
+/* Leaves the function with WO_ECHECKPOINT about this file. */
+#define WO_BAD_FILE(err, path, ...) return wo_error_set_os((err), WO_ECHECKPOINT, 0, (path), __VA_ARGS__)
+
 /* Makes room for one more item in a growing array that wo_memory_release frees. */
 wo_status wo_grow(void **items, size_t count, size_t *capacity, size_t item_bytes, const char *what, wo_error *err);
 

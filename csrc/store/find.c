@@ -1,7 +1,7 @@
-/* What a folder means. The libraries that write these folders differ in two ways that are followed here: the name of the file
- * (diffusers: diffusion_pytorch_model, transformers: model), and which of a single file and an index wins when both are there
- * (diffusers: the index). A variant stands before the last extension: model.fp16.safetensors, and for an index either
- * model.safetensors.index.fp16.json or model.fp16.safetensors.index.json. */
+/* What a folder means. The libraries that write these folders differ in two ways that are followed here: the name of the
+ * file (diffusers: diffusion_pytorch_model, transformers: model), and which of a single file and an index wins when both
+ * are there (diffusers: the index). A variant stands before the last extension: model.fp16.safetensors, and for an index
+ * either model.safetensors.index.fp16.json or model.fp16.safetensors.index.json. */
 #include "base/memory.h"
 #include "store/file.h"
 #include "store/index.h"
@@ -73,7 +73,8 @@ static void note(sighting *seen, const char *name) {
 static wo_status look_into(const char *folder, sighting *seen, wo_error *err) {
     DIR *open_folder = opendir(folder);
     if (open_folder == NULL)
-        return wo_error_set_os(err, WO_EOS, errno, folder, "cannot open the folder %s: %s", wo_path_tail(folder), strerror(errno));
+        return wo_error_set_os(err, WO_EOS, errno, folder, "cannot open the folder %s: %s", wo_path_tail(folder),
+                               strerror(errno));
     for (struct dirent *entry; (entry = readdir(open_folder)) != NULL;)
         note(seen, entry->d_name);
     closedir(open_folder);
@@ -95,12 +96,14 @@ static const char *choose(const sighting *seen, bool *is_index) {
 static wo_status nothing_chosen(const char *folder, const sighting *seen, wo_error *err) {
     const char *shown = wo_path_tail(folder);
     if (seen->variants > 1)
-        return wo_error_set_os(err, WO_ECHECKPOINT, 0, folder, "%s holds %d variants of the weights and no plain one; give the path of the "
-                               "one that is meant, for instance %s", shown, seen->variants, seen->variant);
+        WO_BAD_FILE(err, folder, "%s holds %d variants of the weights and no plain one; give the path of the one that is "
+                    "meant, for instance %s", shown, seen->variants, seen->variant);
     bool other = seen->other[0] != '\0';
-    return wo_error_set_os(err, WO_ECHECKPOINT, 0, folder, "%s holds neither diffusion_pytorch_model nor model as .safetensors or "
-                           ".safetensors.index.json. %s%s", shown, other ? "If its weights have another name, give the file's path, for "
-                           "instance " : "Check the path, or download the weights in safetensors format.", other ? seen->other : "");
+    WO_BAD_FILE(err, folder, "%s holds neither diffusion_pytorch_model nor model as .safetensors or "
+                ".safetensors.index.json. %s%s", shown,
+                other ? "If its weights have another name, give the file's path, for instance "
+                      : "Check the path, or download the weights in safetensors format.",
+                other ? seen->other : "");
 }
 
 wo_status wo_path_beside(const char *path, const char *name, char **out, wo_error *err) {

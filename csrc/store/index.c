@@ -1,6 +1,6 @@
-/* An index is {"metadata": ..., "weight_map": {tensor: shard, ...}}. A shard's name is taken only when it is a plain file name:
- * without a separator it cannot leave the folder of the index, nor pass through a link to another folder. The shard itself may be a
- * link, since that is how the download cache of the Hugging Face hub lays out its folders. */
+/* An index is {"metadata": ..., "weight_map": {tensor: shard, ...}}. A shard's name is taken only when it is a plain
+ * file name: without a separator it cannot leave the folder of the index, nor pass through a link to another folder. The
+ * shard itself may be a link, since that is how the download cache of the Hugging Face hub lays out its folders. */
 #include "store/index.h"
 #include "base/memory.h"
 #include "store/file.h"
@@ -15,12 +15,13 @@ static const uint64_t LARGEST_INDEX = 100000000;
 
 static wo_status fault(const char *path, wo_error *err, const char *what, const char *name) {
     char shown[BRIEF];
-    return wo_error_set_os(err, WO_ECHECKPOINT, 0, path, "%s: %s%s%s", wo_path_tail(path), what, name != NULL ? ": " : "",
-                           name != NULL ? wo_json_brief(name, shown, sizeof shown) : "");
+    WO_BAD_FILE(err, path, "%s: %s%s%s", wo_path_tail(path), what, name != NULL ? ": " : "",
+                name != NULL ? wo_json_brief(name, shown, sizeof shown) : "");
 }
 
 static bool is_plain(const char *name) {
-    return name[0] != '\0' && strchr(name, '/') == NULL && strchr(name, '\\') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    bool dots = strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+    return name[0] != '\0' && strpbrk(name, "/\\") == NULL && !dots;
 }
 
 static wo_status read_map(wo_json *j, const char *path, wo_index *out, wo_error *err) {
@@ -60,7 +61,8 @@ static wo_status read_document(wo_json *j, const char *path, wo_index *out, wo_e
     }
     WO_TRY(wo_json_finish(j, err));
     if (out->count == 0)
-        return fault(path, err, seen ? "the index lists no tensor" : "this is no index of a checkpoint: it has no weight_map", NULL);
+        return fault(path, err, seen ? "the index lists no tensor" : "this is no index of a checkpoint, it has no weight_map",
+                     NULL);
     return WO_OK;
 }
 
@@ -76,8 +78,8 @@ static int by_shard(const void *pa, const void *pb) {
 static wo_status read_text(const wo_file *file, wo_index *out, wo_error *err) {
     void *text;
     if (file->size > LARGEST_INDEX)
-        return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s has %" PRIu64 " bytes, and an index is refused above %" PRIu64,
-                               wo_path_tail(file->path), file->size, LARGEST_INDEX);
+        WO_BAD_FILE(err, file->path, "%s has %" PRIu64 " bytes, and an index is refused above %" PRIu64,
+                    wo_path_tail(file->path), file->size, LARGEST_INDEX);
     WO_TRY(wo_memory_acquire(file->size, "the index of a checkpoint", &text, err));
     out->text = text;
     return wo_file_read(file, 0, file->size, text, err);

@@ -7,7 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Turns a path as wo_store_open takes it into that of one safetensors file or one index. *found: wo_memory_release frees it. */
+/* Turns a path as wo_store_open takes it into that of one safetensors file or one index. *found: wo_memory_release frees
+ * it. */
 wo_status wo_checkpoint_find(const char *path, char **found, bool *is_index, wo_error *err);
 
 typedef struct wo_placement {

@@ -1,5 +1,5 @@
-/* See json.h. The cursor only moves forwards and every step compares with the length first, so no input makes it read outside
- * the text. The writing end of a string's decoding never overtakes the reading end. */
+/* See json.h. The cursor only moves forwards and every step compares with the length first, so no input makes it read
+ * outside the text. The writing end of a string's decoding never overtakes the reading end. */
 #include "store/json.h"
 #include "store/file.h"
 
@@ -11,8 +11,8 @@ wo_json wo_json_start(char *text, size_t length, const char *path, const char *p
 }
 
 static wo_status fail(const wo_json *j, size_t at, const char *what, wo_error *err) {
-    return wo_error_set_os(err, WO_ECHECKPOINT, 0, j->path, "%s: the %s is not valid JSON at byte %zu: %s. The file is damaged; "
-                           "copy or download it again.", wo_path_tail(j->path), j->part, at, what);
+    WO_BAD_FILE(err, j->path, "%s: the %s is not valid JSON at byte %zu: %s. The file is damaged; copy or download it again.",
+                wo_path_tail(j->path), j->part, at, what);
 }
 
 static int peek(const wo_json *j) {

@@ -1,8 +1,9 @@
 /* A strict JSON reader for untrusted text, as a cursor: the caller asks for what it expects. Private to store.
  *
- * Nothing is allocated. Strings are decoded in place (no escape is shorter than what it stands for) and end with a NUL where
- * their closing quote was, so they live as long as the text. Refused: anything outside RFC 8259, invalid UTF-8, lone surrogates,
- * NUL inside a string, nesting deeper than WO_JSON_DEPTH. Every failure is WO_ECHECKPOINT and names the file and the byte. */
+ * Nothing is allocated. Strings are decoded in place (no escape is shorter than what it stands for) and end with a NUL
+ * where their closing quote was, so they live as long as the text. Refused: anything outside RFC 8259, invalid UTF-8,
+ * lone surrogates, NUL inside a string, nesting deeper than WO_JSON_DEPTH. Every failure is WO_ECHECKPOINT and names the
+ * file and the byte. */
 #ifndef WO_STORE_JSON_H
 #define WO_STORE_JSON_H
 
@@ -35,7 +36,8 @@ wo_status wo_json_skip(wo_json *j, wo_error *err);                /* any value; 
 /* Only white space may follow the value that was read. */
 wo_status wo_json_finish(wo_json *j, wo_error *err);
 
-/* text, or its beginning and "..." where it is long, cut between characters; for names from files in messages. Returns buffer. */
+/* text, or its beginning and "..." where it is long, cut between characters; for names from files in messages. Returns
+ * buffer. */
 const char *wo_json_brief(const char *text, char *buffer, size_t bytes);
 
 #endif

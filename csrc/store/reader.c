@@ -4,7 +4,8 @@
  *       v                  v
  *   ... [ 7 ][ 8 ][ 9 ][ 10 ] ...       request n stands at n % depth; `now` of a reader is the number it works on
  *
- * The numbers never wrap (64 bits), and from them follows what has ended: everything below the smallest of `taken` and all `now`. */
+ * The numbers never wrap (64 bits), and from them follows what has ended: everything below the smallest of `taken` and
+ * all `now`. */
 #include "store/reader.h"
 #include "base/clock.h"
 #include "base/memory.h"
@@ -126,7 +127,8 @@ wo_status wo_reader_create(int threads, size_t depth, wo_reader **out, wo_error 
     void *block;
     *out = NULL;
     if (threads < 1 || threads > 1024 || depth < 1)
-        WO_FAIL(err, WO_EVALUE, "readers: 1 to 1024 threads and a depth of at least 1 are possible, not %d and %zu", threads, depth);
+        WO_FAIL(err, WO_EVALUE, "readers: 1 to 1024 threads and a depth of at least 1 are possible, not %d and %zu",
+                threads, depth);
     WO_TRY(wo_memory_acquire(sizeof(wo_reader), "the readers", &block, err));
     wo_reader *r = block;
     *r = (wo_reader){.depth = depth};
@@ -165,7 +167,8 @@ void wo_reader_destroy(wo_reader *r) {
 
 wo_status wo_reader_submit(wo_reader *r, const wo_read_request *request, wo_error *err) {
     if (request->store == NULL || request->after == NULL || (request->dst == NULL && request->bytes > 0))
-        WO_FAIL(err, WO_EINTERNAL, "a read of %zu bytes was submitted without a store, a destination or an `after`", request->bytes);
+        WO_FAIL(err, WO_EINTERNAL, "a read of %zu bytes was submitted without a store, a destination or an `after`",
+                request->bytes);
     pthread_mutex_lock(&r->lock);
     while (r->submitted - r->taken == r->depth)
         pthread_cond_wait(&r->taken_one, &r->lock);

@@ -1,9 +1,10 @@
 /* The format: [ n : u64, little endian ][ n bytes of JSON ][ data ], where the JSON maps each tensor's name to
  * {"dtype": "BF16", "shape": [5120, 5120], "data_offsets": [begin, end]} with offsets into data.
  *
- * Nothing of it is believed: n against the file, the offsets against the data, the shape times the dtype against the offsets, and
- * the spans against one another. Holes between spans and bytes behind the last are allowed: writers pad. Tensors of a kind that
- * cannot be computed with are kept with the reason, so that they can be listed; they are checked just the same. */
+ * Nothing of it is believed: n against the file, the offsets against the data, the shape times the dtype against the
+ * offsets, and the spans against one another. Holes between spans and bytes behind the last are allowed: writers pad.
+ * Tensors of a kind that cannot be computed with are kept with the reason, so that they can be listed; they are checked
+ * just the same. */
 #include "store/safetensors.h"
 #include "base/memory.h"
 #include "store/json.h"
@@ -65,11 +66,12 @@ static wo_status fault(const wo_file *file, const char *name, wo_error *err, con
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s: tensor \"%s\" %s. The file is damaged; copy or download it again.",
-                           wo_path_tail(file->path), wo_json_brief(name, shown, sizeof shown), what);
+    WO_BAD_FILE(err, file->path, "%s: tensor \"%s\" %s. The file is damaged; copy or download it again.",
+                wo_path_tail(file->path), wo_json_brief(name, shown, sizeof shown), what);
 }
 
-/* Sizes must fit int64_t together, zero or not, so that nobody downstream can overflow by multiplying them in some order. */
+/* Sizes must fit int64_t together, zero or not, so that nobody downstream can overflow by multiplying them in some
+ * order. */
 static wo_status read_shape(wo_json *j, const wo_file *file, claim *c, wo_error *err) {
     uint64_t nonzero = 1;
     c->elements = 1;
@@ -130,7 +132,8 @@ static wo_status read_claim(wo_json *j, const wo_file *file, claim *c, wo_error 
             WO_TRY(seen == &c->has_shape ? read_shape(j, file, c, err) : read_offsets(j, file, c, err));
     }
     if (!c->has_dtype || !c->has_shape || !c->has_offsets)
-        return fault(file, c->name, err, "lacks the field %s", !c->has_dtype ? "dtype" : !c->has_shape ? "shape" : "data_offsets");
+        return fault(file, c->name, err, "lacks the field %s",
+                     !c->has_dtype ? "dtype" : !c->has_shape ? "shape" : "data_offsets");
     return WO_OK;
 }
 
@@ -156,8 +159,8 @@ static wo_status accept(const claim *c, const wo_file *file, int32_t index, uint
     uint64_t span = c->end - c->begin;
     bool fits = wo_mul_size(c->elements, k->bits, &bits) && bits % 8 == 0 && bits / 8 == span;
     if (k->bits > 0 && !fits)
-        return fault(file, c->name, err, "has %" PRIu64 " bytes, but its shape has %" PRIu64 " elements of dtype %s (%u bits each)",
-                     span, c->elements, k->at_rest, k->bits);
+        return fault(file, c->name, err, "has %" PRIu64 " bytes, but its shape has %" PRIu64
+                     " elements of dtype %s (%u bits each)", span, c->elements, k->at_rest, k->bits);
     *out = (wo_entry){.name = c->name, .dtype = k->dtype, .dtype_at_rest = c->dtype, .file = index, .offset = data + c->begin,
                       .bytes = span, .skipped = k->skipped, .shape = {1, 1, 1, 1, 1}};
     out->rank = c->rank < WO_MAX_RANK ? (int32_t)c->rank : WO_MAX_RANK;
@@ -190,7 +193,8 @@ static wo_status refuse_overlaps(const wo_file *file, wo_entry *items, size_t co
     return WO_OK;
 }
 
-static wo_status read_tensors(wo_json *j, const wo_file *file, int32_t index, uint64_t data, wo_entries *entries, wo_error *err) {
+static wo_status read_tensors(wo_json *j, const wo_file *file, int32_t index, uint64_t data, wo_entries *entries,
+                              wo_error *err) {
     bool more, seen_metadata = false;
     WO_TRY(wo_json_begin_object(j, err));
     for (bool first = true;; first = false) {
@@ -200,8 +204,8 @@ static wo_status read_tensors(wo_json *j, const wo_file *file, int32_t index, ui
             return wo_json_finish(j, err);
         if (strcmp(c.name, "__metadata__") == 0) {
             if (seen_metadata)
-                return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s: the header has __metadata__ twice. The file is damaged; "
-                                       "copy or download it again.", wo_path_tail(file->path));
+                WO_BAD_FILE(err, file->path, "%s: the header has __metadata__ twice. The file is damaged; copy or "
+                            "download it again.", wo_path_tail(file->path));
             seen_metadata = true;
             WO_TRY(wo_json_skip(j, err));
             continue;
@@ -227,15 +231,15 @@ static const char *guess(const unsigned char *prefix) {
 static wo_status read_length(const wo_file *file, uint64_t *length, wo_error *err) {
     unsigned char prefix[PREFIX];
     if (file->size < PREFIX)
-        return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s has %" PRIu64 " bytes, too few for a safetensors file. "
-                               "Copy or download it again.", wo_path_tail(file->path), file->size);
+        WO_BAD_FILE(err, file->path, "%s has %" PRIu64 " bytes, too few for a safetensors file. Copy or download it again.",
+                    wo_path_tail(file->path), file->size);
     WO_TRY(wo_file_read(file, 0, PREFIX, prefix, err));
     for (int i = PREFIX - 1; i >= 0; i--)
         *length = *length << 8 | prefix[i];
     if (*length > LARGEST_HEADER || *length > file->size - PREFIX || *length < 2)
-        return wo_error_set_os(err, WO_ECHECKPOINT, 0, file->path, "%s is not a safetensors file, or is cut off: its header would have %"
-                               PRIu64 " bytes, the file has %" PRIu64 " and the limit is %" PRIu64 ".%s", wo_path_tail(file->path), *length, file->size,
-                               LARGEST_HEADER, guess(prefix));
+        WO_BAD_FILE(err, file->path, "%s is not a safetensors file, or is cut off: its header would have %" PRIu64
+                    " bytes, the file has %" PRIu64 " and the limit is %" PRIu64 ".%s", wo_path_tail(file->path), *length,
+                    file->size, LARGEST_HEADER, guess(prefix));
     return WO_OK;
 }
 

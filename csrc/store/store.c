@@ -1,5 +1,5 @@
-/* A store is a list of open files and one list of their tensors in order of name. Opening reads headers only; afterwards a store
- * never changes, so any thread may ask it anything without a lock. */
+/* A store is a list of open files and one list of their tensors in order of name. Opening reads headers only; afterwards
+ * a store never changes, so any thread may ask it anything without a lock. */
 #include "store/store.h"
 #include "base/clock.h"
 #include "base/memory.h"
@@ -59,11 +59,11 @@ static wo_status sort_entries(wo_store *store, wo_error *err) {
             continue;
         const char *first = wo_store_file_path(store, a->file), *second = wo_store_file_path(store, b->file);
         if (a->file == b->file)
-            return wo_error_set_os(err, WO_ECHECKPOINT, 0, first, "%s: tensor \"%s\" stands twice in the header. The file is damaged; copy "
-                                   "or download it again.", wo_path_tail(first), wo_json_brief(a->name, shown, sizeof shown));
-        return wo_error_set_os(err, WO_ECHECKPOINT, 0, second, "tensor \"%s\" is in two shards, %s and %s. Remove the shard that does not "
-                               "belong to this checkpoint, or download it again.", wo_json_brief(a->name, shown, sizeof shown),
-                               wo_path_tail(first), wo_path_tail(second));
+            WO_BAD_FILE(err, first, "%s: tensor \"%s\" stands twice in the header. The file is damaged; copy or download it "
+                        "again.", wo_path_tail(first), wo_json_brief(a->name, shown, sizeof shown));
+        WO_BAD_FILE(err, second, "tensor \"%s\" is in two shards, %s and %s. Remove the shard that does not belong to this "
+                    "checkpoint, or download it again.", wo_json_brief(a->name, shown, sizeof shown), wo_path_tail(first),
+                    wo_path_tail(second));
     }
     return WO_OK;
 }
@@ -74,8 +74,8 @@ static wo_status open_shard(wo_store *store, const char *path, const char *name,
     WO_TRY(wo_path_beside(path, name, &shard, err));
     wo_status status = add_file(store, shard, &inner);
     if (status == WO_EOS && inner.os_errno == ENOENT)
-        status = wo_error_set_os(err, WO_EOS, ENOENT, shard, "%s lists the shard %s, which is not in its folder. Download the missing file.",
-                                 wo_path_tail(path), wo_json_brief(name, shown, sizeof shown));
+        status = wo_error_set_os(err, WO_EOS, ENOENT, shard, "%s lists the shard %s, which is not in its folder. Download the "
+                                 "missing file.", wo_path_tail(path), wo_json_brief(name, shown, sizeof shown));
     else if (status != WO_OK && err != NULL)
         *err = inner;
     wo_memory_release(shard);
@@ -101,10 +101,10 @@ static wo_status check_index(const wo_store *store, const char *path, const wo_i
             continue;
         char tensor[BRIEF], shard[BRIEF];
         const char *elsewhere = entry != NULL ? wo_path_tail(wo_store_file_path(store, entry->file)) : NULL;
-        return wo_error_set_os(err, WO_ECHECKPOINT, 0, path, "%s says that tensor \"%s\" is in the shard %s, but it is %s%s. Index and "
-                               "shards do not belong together; download the checkpoint again.", wo_path_tail(path),
-                               wo_json_brief(p->tensor, tensor, sizeof tensor), wo_json_brief(p->shard, shard, sizeof shard),
-                               elsewhere != NULL ? "in " : "in none of them", elsewhere != NULL ? elsewhere : "");
+        WO_BAD_FILE(err, path, "%s says that tensor \"%s\" is in the shard %s, but it is %s%s. Index and shards do not belong "
+                    "together; download the checkpoint again.", wo_path_tail(path),
+                    wo_json_brief(p->tensor, tensor, sizeof tensor), wo_json_brief(p->shard, shard, sizeof shard),
+                    elsewhere != NULL ? "in " : "in none of them", elsewhere != NULL ? elsewhere : "");
     }
     return WO_OK;
 }
@@ -224,7 +224,8 @@ wo_status wo_store_read(const wo_store *store, int32_t file, uint64_t offset, si
     const wo_file *f = &store->sources[file].file;
     wo_clock_sleep(atomic_load(&delay));
     if (injected_failure())
-        return wo_error_set_os(err, WO_EOS, EIO, f->path, "cannot read %zu bytes of %s: %s", bytes, wo_path_tail(f->path), strerror(EIO));
+        return wo_error_set_os(err, WO_EOS, EIO, f->path, "cannot read %zu bytes of %s: %s", bytes, wo_path_tail(f->path),
+                               strerror(EIO));
     return wo_file_read(f, offset, bytes, dst, err);
 }
 

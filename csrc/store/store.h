@@ -21,8 +21,8 @@ typedef struct wo_entry {
 } wo_entry;
 
 /* path: X.safetensors, X.safetensors.index.json, or a folder that holds one of diffusion_pytorch_model / model
- * (.safetensors or .safetensors.index.json, also with a variant such as .fp16 where it is the only one).
- * Errors: WO_EOS with the path, WO_ECHECKPOINT with file, field and numbers. A shard outside the index's folder is refused. */
+ * (.safetensors or .safetensors.index.json, also with a variant such as .fp16 where it is the only one). Errors: WO_EOS
+ * with the path, WO_ECHECKPOINT with file, field and numbers. A shard outside the index's folder is refused. */
 wo_status wo_store_open(const char *path, wo_store **out, wo_error *err);
 wo_store *wo_store_retain(wo_store *store);
 void wo_store_release(wo_store *store); /* NULL is fine */

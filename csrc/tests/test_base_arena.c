@@ -1,4 +1,5 @@
-/* Placement: nothing overlaps that lives together, nothing changes between runs, and the peak is close to the least possible. */
+/* Placement: nothing overlaps that lives together, nothing changes between runs, and the peak is close to the least
+ * possible. */
 #include "base/arena.h"
 #include "base/memory.h"
 #include "tests/check.h"
@@ -89,7 +90,8 @@ static size_t make_queue(wo_lifetime *b, int64_t *events) {
     return make_window(b, events, 2);
 }
 
-/* A transformer: a residual stream that lives throughout; per block a norm, q, k, v, attention's output and a wide hidden layer. */
+/* A transformer: a residual stream that lives throughout; per block a norm, q, k, v, attention's output and a wide
+ * hidden layer. */
 static size_t make_transformer(wo_lifetime *b, int64_t *events) {
     size_t count = 0, tokens = 1 + (size_t)next(4096), width = 256 * (1 + (size_t)next(20)), unit = tokens * width;
     int64_t blocks = 4 + (int64_t)next(20);
@@ -139,7 +141,8 @@ static void peaks_of_typical_records_are_within_a_tenth_of_the_bound(void) {
     }
 }
 
-/* Windows of three to six blocks at every event often cannot be packed down to the bound at all, so their mean is held to it. */
+/* Windows of three to six blocks at every event often cannot be packed down to the bound at all, so their mean is held
+ * to it. */
 static void peaks_of_sliding_windows_are_within_a_tenth_of_the_bound_in_the_mean(void) {
     static wo_lifetime b[MOST];
     for (int64_t length = 3; length <= 6; length++) {

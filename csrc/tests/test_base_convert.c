@@ -1,6 +1,6 @@
-/* Conversions against their definition, which is written here in another way: a 16-bit value is found by dividing by its unit in
- * the last place, which is exact in float64, and rounding to an integer. Every 16-bit value is tried, and every place between
- * two of them where the rounding turns. */
+/* Conversions against their definition, which is written here in another way: a 16-bit value is found by dividing by its
+ * unit in the last place, which is exact in float64, and rounding to an integer. Every 16-bit value is tried, and every
+ * place between two of them where the rounding turns. */
 #include "base/convert.h"
 #include "base/memory.h"
 #include "tests/check.h"

@@ -81,12 +81,14 @@ static void nothing_is_lost_when_workers_fall_asleep_between_jobs(void) {
 typedef struct meeting {
     atomic_int here;
     int wanted;
+    void *scratch[MOST]; /* of the one who took the tile */
 } meeting;
 
 /* Ends only when `wanted` threads are inside at one time. */
 static void meet(void *ctx, int64_t tile, int worker, void *scratch) {
     meeting *m = ctx;
-    (void)tile, (void)worker, (void)scratch;
+    (void)worker;
+    m->scratch[tile] = scratch;
     atomic_fetch_add(&m->here, 1);
     while (atomic_load(&m->here) < m->wanted)
         sched_yield();
@@ -101,6 +103,9 @@ static void all_threads_work_at_one_time_also_after_a_resize(void) {
         for (int i = 0; i < 20; i++) {
             meeting m = {.wanted = threads[n]};
             CHECK_STATUS(wo_pool_run(pool, threads[n], meet, &m, NULL), WO_OK);
+            for (int a = 0; a < threads[n]; a++)
+                for (int b = 0; b < a; b++)
+                    CHECK(m.scratch[a] != m.scratch[b]);
         }
         check_job(pool, 100);
     }
@@ -115,6 +120,7 @@ typedef struct caller {
     atomic_int *inside; /* of every caller: how many of its tiles run now */
     int index;
     atomic_int collisions, done;
+    pthread_barrier_t *start;
     pthread_t thread;
 } caller;
 
@@ -123,8 +129,9 @@ static void watch_the_others(void *ctx, int64_t tile, int worker, void *scratch)
     caller *c = ctx;
     (void)tile, (void)worker, (void)scratch;
     atomic_fetch_add(&c->inside[c->index], 1);
-    for (int i = 0; i < 10 * CALLERS; i++)
-        if (i % CALLERS != c->index && atomic_load(&c->inside[i % CALLERS]) != 0)
+    sched_yield();
+    for (int i = 0; i < CALLERS; i++)
+        if (i != c->index && atomic_load(&c->inside[i]) != 0)
             atomic_fetch_add(&c->collisions, 1);
     atomic_fetch_sub(&c->inside[c->index], 1);
     atomic_fetch_add(&c->done, 1);
@@ -132,6 +139,7 @@ static void watch_the_others(void *ctx, int64_t tile, int worker, void *scratch)
 
 static void *call_often(void *arg) {
     caller *c = arg;
+    pthread_barrier_wait(c->start);
     for (int i = 0; i < 200; i++)
         CHECK_STATUS(wo_pool_run(c->pool, 5, watch_the_others, c, NULL), WO_OK);
     return NULL;
@@ -149,8 +157,10 @@ static void concurrent_callers_and_a_resize_take_turns(void) {
     atomic_int inside[CALLERS] = {0};
     caller callers[CALLERS];
     pthread_t resizer;
+    pthread_barrier_t start;
+    CHECK(pthread_barrier_init(&start, NULL, CALLERS) == 0);
     for (int i = 0; i < CALLERS; i++) {
-        callers[i] = (caller){.pool = pool, .inside = inside, .index = i};
+        callers[i] = (caller){.pool = pool, .inside = inside, .index = i, .start = &start};
         CHECK(pthread_create(&callers[i].thread, NULL, call_often, &callers[i]) == 0);
     }
     CHECK(pthread_create(&resizer, NULL, resize_often, pool) == 0);
@@ -159,6 +169,7 @@ static void concurrent_callers_and_a_resize_take_turns(void) {
         CHECK(atomic_load(&callers[i].done) == 1000 && atomic_load(&callers[i].collisions) == 0);
     }
     CHECK(pthread_join(resizer, NULL) == 0);
+    pthread_barrier_destroy(&start);
     wo_pool_destroy(pool);
     CHECK(wo_memory_current() == 0);
 }

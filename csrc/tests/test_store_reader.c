@@ -200,8 +200,8 @@ static void *request_after_the_first_chunk(void *arg) {
     return NULL;
 }
 
-/* The request may come too late when the machine is busy, so it is tried until one has cut a read in the middle; a reader that never
- * looks between chunks is never cut. */
+/* The request may come too late when the machine is busy, so it is tried until one has cut a read in the middle; a
+ * reader that never looks between chunks is never cut. */
 static void a_cancel_ends_a_long_read_between_its_chunks(void) {
     unsigned char *dst = malloc(LARGE);
     CHECK(dst != NULL);

@@ -111,7 +111,7 @@ static const struct {
     {"{\"dtype\":\"F32\",\"shape\":[18446744073709551615],\"data_offsets\":[0,24]}", "multiply to more"},
     {"{\"dtype\":\"F32\",\"shape\":6,\"data_offsets\":[0,24]}", "array was expected"},
     {"{\"dtype\":\"F32\",\"shape\":[[2,3]],\"data_offsets\":[0,24]}", "whole number"},
-    {"{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}", "4 bits each"},
+    {"{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}", "4 bits each"},
     {"{\"dtype\":\"I64\",\"shape\":[2,3],\"data_offsets\":[0,24]}", "dtype I64 (64 bits each)"},
     {"{\"dtype\":32,\"shape\":[2,3],\"data_offsets\":[0,24]}", "string was expected"},
     {"{\"shape\":[2,3],\"data_offsets\":[0,24]}", "lacks the field dtype"},
