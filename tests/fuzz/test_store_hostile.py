@@ -136,12 +136,15 @@ def odd_headers(draw: st.DrawFn) -> dict[str, Any]:
             break
         name = draw(st.sampled_from(sorted(header)))
         value = header[name]
-        kind = draw(st.sampled_from(["tensor", "field", "number", "drop", "extra"]))
+        kind = draw(st.sampled_from(["number", "shift", "number", "shift", "field", "drop", "extra", "tensor"]))
         if kind == "tensor" or not isinstance(value, dict) or not value:
             header[name] = draw(odd_values)
             continue
         field = draw(st.sampled_from(sorted(value)))
-        if kind == "number" and isinstance(value[field], list) and value[field]:
+        if kind == "shift" and isinstance(value.get("data_offsets"), list):
+            by = draw(st.integers(-8, 8))
+            value["data_offsets"] = [n + by if is_count(n) else n for n in value["data_offsets"]]
+        elif kind == "number" and isinstance(value[field], list) and value[field]:
             place = draw(st.integers(0, len(value[field]) - 1))
             value[field][place] = draw(odd_numbers | st.integers(0, 70))
         elif kind == "drop":
