@@ -214,7 +214,7 @@ class BuildCore(build_ext):
         version = subprocess.run([cc[0], "--version"], capture_output=True, text=True).stdout.splitlines()[:1]
         print(f"wanoffload._core: {total} objects, {fresh} compiled now, with {''.join(version) or cc[0]}")
         for isa in sets:
-            state = f"not built: {isa.refusal}" if isa.refusal else "built " + " ".join(isa.flags)
+            state = f"not built: {isa.refusal}" if isa.refusal else " ".join(["built", *isa.flags])
             print(f"  {isa.name:<12} {state}", flush=True)
 
 
