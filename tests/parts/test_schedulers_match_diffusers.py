@@ -169,3 +169,10 @@ def test_steps_beyond_the_schedule_are_taken():
     euler.set_timesteps(2)
     with pytest.raises(ValueError, match="integer indices"):
         euler.step(x, 0, x)
+
+
+@pytest.mark.parametrize("steps", [0, -5, 10**9, 2.5, True, "1000", None])
+@pytest.mark.parametrize("name", list(ours.SCHEDULERS))
+def test_a_damaged_number_of_train_timesteps_is_taken(name, steps):
+    with pytest.raises(ValueError, match="num_train_timesteps"):
+        ours.SCHEDULERS[name](num_train_timesteps=steps)

@@ -13,6 +13,7 @@ import numpy as np
 from wanoffload.configuration import FrozenDict, read_json
 
 CONFIG_NAME = "scheduler_config.json"
+MOST_TRAIN_TIMESTEPS = 1_000_000  # a damaged configuration must not ask for gigabytes of schedule
 
 
 @dataclass
@@ -45,8 +46,10 @@ class Scheduler:
             )
         self.config = FrozenDict({**self.OPTIONS, **options, "_class_name": type(self).__name__})
         steps = self.config.num_train_timesteps
-        if not isinstance(steps, (int, np.integer)) or steps < 1:
-            raise ValueError(f"`num_train_timesteps` has to be a positive integer but is {steps!r}.")
+        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or not 1 <= steps <= MOST_TRAIN_TIMESTEPS:
+            raise ValueError(
+                f"`num_train_timesteps` has to be an integer from 1 to {MOST_TRAIN_TIMESTEPS} but is {steps!r}."
+            )
         self.num_inference_steps: int | None = None
         self._step_index: int | None = None
         self._begin_index: int | None = None
