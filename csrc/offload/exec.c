@@ -125,6 +125,8 @@ static wo_status step(wo_exec *x, const wo_layer *layer, bool done, size_t *even
     const wo_record_pass *pass = recorded(x);
     const char *verb = done ? "let go" : "taken into use";
     WO_TRY(earlier_failure(x, err));
+    if (wo_cancel_requested(&x->engine->cancel)) /* what is queued is skipped anyway: spare the rest of the pass */
+        WO_FAIL(err, WO_ECANCELLED, "cancelled");
     if (x->use_cursor >= pass->use_count)
         WO_FAIL(err, WO_EINTERNAL, "%s, pass %d: layer '%s' of group '%s' is %s after the end of the schedule", wo_component_name(x->component),
                 x->pass, layer->name, group_name(x, layer->index), verb);

@@ -108,9 +108,10 @@ static wo_status make_schedule(const wo_groups *g, const wo_record_pass *pass, w
     s->visits = wo_table_create(uses, sizeof *s->visits, "a schedule", err);
     s->groups = wo_table_create(uses, sizeof *s->groups, "a schedule", err);
     s->streamed = wo_table_create(uses, sizeof *s->streamed, "a schedule", err);
+    s->ring_offset = wo_table_create(uses, sizeof *s->ring_offset, "a schedule", err);
     s->visit_of_event = wo_table_create(pass->use_count, sizeof *s->visit_of_event, "a schedule", err);
     int32_t *scratch = wo_table_create(2 * g->count + layers, sizeof *scratch, "a schedule", err);
-    if (s->visits == NULL || s->groups == NULL || s->streamed == NULL || s->visit_of_event == NULL || scratch == NULL) {
+    if (s->visits == NULL || s->groups == NULL || s->streamed == NULL || s->ring_offset == NULL || s->visit_of_event == NULL || scratch == NULL) {
         wo_memory_release(scratch);
         return WO_ENOMEMORY;
     }
@@ -214,6 +215,7 @@ void wo_groups_fini(wo_groups *g) {
         wo_memory_release(g->schedules[p].visits);
         wo_memory_release(g->schedules[p].groups);
         wo_memory_release(g->schedules[p].streamed);
+        wo_memory_release(g->schedules[p].ring_offset);
         wo_memory_release(g->schedules[p].visit_of_event);
     }
     wo_memory_release(g->groups);

@@ -17,6 +17,7 @@ typedef struct wo_schedule {
     wo_visit *visits;
     int32_t *groups;         /* by visit */
     int32_t *streamed;       /* by streamed visit: the visit */
+    size_t *ring_offset;     /* by streamed visit: its slot, where the ring's plan places slots itself */
     int32_t *visit_of_event; /* by event of the record's uses */
     size_t visit_count, streamed_count, event_count;
     size_t streamed_bytes;   /* moved by one pass */

@@ -13,7 +13,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { KNOB_STEPS = 6, FRACTION_STEPS = 64 };
+enum { RUNGS = 5, FRACTION_STEPS = 64, LONG_RECORD = 8192 };
+
+/* The knobs in the order of what they cost in time. */
+typedef struct rung {
+    int64_t row_chunk; /* 0: leaves it */
+    bool state_on_host, forget_text;
+} rung;
+static const rung LADDER[RUNGS] = {{.row_chunk = 2048}, {.row_chunk = 512}, {.state_on_host = true}, {.forget_text = true}, {.row_chunk = 128}};
 
 typedef struct planner {
     const wo_component *component;
@@ -23,9 +30,10 @@ typedef struct planner {
     const void *request;
     const wo_device *device;
     const wo_policy *policy;
-    wo_knobs knobs[KNOB_STEPS];
-    wo_record *records[KNOB_STEPS]; /* made when first wanted */
-    size_t knob_count;
+    wo_record *records[RUNGS + 1]; /* as given, then each with less memory than the one before; made when first wanted */
+    size_t record_count;
+    int rung;               /* the next to try */
+    bool chunks_exhausted;  /* smaller chunks save nothing more */
     int64_t least_excess, vram_needed, ram_needed; /* of the choice that came closest to the budgets */
 } planner;
 
@@ -50,22 +58,57 @@ static wo_status check_policy(const wo_policy *p, int passes, wo_error *err) {
     return WO_OK;
 }
 
-/* The knobs in order of what they cost in time, each with those before it. */
-static void list_knobs(planner *pl) {
-    wo_knobs k = pl->policy->knobs;
-    pl->knobs[pl->knob_count++] = k;
-    if (!pl->policy->choose_knobs || (pl->policy->vram < 0 && pl->policy->ram < 0))
-        return;
-    for (int step = 0; step < KNOB_STEPS - 1; step++) {
-        static const int64_t CHUNKS[KNOB_STEPS - 1] = {2048, 512, 0, 0, 128};
-        wo_knobs before = k;
-        if (CHUNKS[step] > 0 && (k.row_chunk == 0 || k.row_chunk > CHUNKS[step]))
-            k.row_chunk = CHUNKS[step];
-        k.state_on_host = k.state_on_host || step >= 2;
-        k.cache_text = k.cache_text && step < 3;
-        if (k.row_chunk != before.row_chunk || k.state_on_host != before.state_on_host || k.cache_text != before.cache_text)
-            pl->knobs[pl->knob_count++] = k;
+static wo_status record(planner *pl, const wo_knobs *knobs, wo_record **out, wo_error *err) {
+    return wo_record_make(pl->component, pl->model, pl->forward, pl->passes, pl->request, pl->device, knobs, out, err);
+}
+
+static size_t record_bytes(const wo_record *r) {
+    return r->activation_bytes + r->keep_bytes;
+}
+
+static size_t record_length(const wo_record *r) {
+    size_t most = 0;
+    for (int i = 0; i < r->passes; i++)
+        most = r->pass[i].block_count > most ? r->pass[i].block_count : most;
+    return most;
+}
+
+/* Climbs one rung from the last record. It becomes a record of its own where it saves memory and else is left out again, as
+ * are all smaller chunks once one has cut and saved nothing, or once a pass has become a very long list of chunks. */
+static wo_status climb(planner *pl, wo_error *err) {
+    const rung *r = &LADDER[pl->rung++];
+    wo_record *last = pl->records[pl->record_count - 1], *next;
+    wo_knobs knobs = last->knobs;
+    bool smaller_chunk = r->row_chunk > 0 && (knobs.row_chunk == 0 || knobs.row_chunk > r->row_chunk);
+    if (smaller_chunk)
+        knobs.row_chunk = r->row_chunk;
+    bool changes = smaller_chunk || (r->state_on_host && !knobs.state_on_host) || (r->forget_text && knobs.cache_text);
+    knobs.state_on_host = knobs.state_on_host || r->state_on_host;
+    knobs.cache_text = knobs.cache_text && !r->forget_text;
+    if (!changes || (smaller_chunk && (pl->chunks_exhausted || record_length(last) > LONG_RECORD)))
+        return WO_OK;
+    WO_TRY(record(pl, &knobs, &next, err));
+    if (record_bytes(next) < record_bytes(last)) {
+        pl->records[pl->record_count++] = next;
+        return WO_OK;
     }
+    pl->chunks_exhausted = pl->chunks_exhausted || (smaller_chunk && record_length(next) > record_length(last));
+    wo_record_release(next);
+    return WO_OK;
+}
+
+/* The n-th record, NULL when there are fewer. */
+static wo_status record_at(planner *pl, size_t n, wo_record **out, wo_error *err) {
+    *out = NULL;
+    if (pl->record_count == 0) {
+        WO_TRY(record(pl, &pl->policy->knobs, &pl->records[0], err));
+        pl->record_count = 1;
+    }
+    bool climbs = pl->policy->choose_knobs && (pl->policy->vram >= 0 || pl->policy->ram >= 0);
+    while (climbs && pl->record_count <= n && pl->rung < RUNGS)
+        WO_TRY(climb(pl, err));
+    *out = n < pl->record_count ? pl->records[n] : NULL;
+    return WO_OK;
 }
 
 static int64_t over(int64_t needed, int64_t budget) {
@@ -73,13 +116,10 @@ static int64_t over(int64_t needed, int64_t budget) {
 }
 
 /* Lays the choice out. *out is NULL when a budget cannot hold it. */
-static wo_status attempt(planner *pl, size_t knobs, const wo_plan_choice *choice, wo_plan **out, wo_error *err) {
+static wo_status attempt(planner *pl, wo_record *recorded, const wo_plan_choice *choice, wo_plan **out, wo_error *err) {
     *out = NULL;
-    if (pl->records[knobs] == NULL)
-        WO_TRY(wo_record_make(pl->component, pl->model, pl->forward, pl->passes, pl->request, pl->device, &pl->knobs[knobs],
-                              &pl->records[knobs], err));
     wo_plan *plan;
-    WO_TRY(wo_plan_lay_out(pl->component, pl->records[knobs], pl->device, pl->policy, choice, &plan, err));
+    WO_TRY(wo_plan_lay_out(pl->component, recorded, pl->device, pl->policy, choice, &plan, err));
     int64_t vram = (int64_t)plan->summary.vram + pl->policy->vram_outside, ram = (int64_t)plan->summary.ram + pl->policy->ram_outside;
     int64_t excess = over(vram, pl->policy->vram) + over(ram, pl->policy->ram);
     if (excess == 0) {
@@ -96,13 +136,13 @@ static wo_status attempt(planner *pl, size_t knobs, const wo_plan_choice *choice
 }
 
 /* Spends what is left of the budgets on residents: the largest fraction that still fits, found by halving. */
-static wo_status buy_residents(planner *pl, size_t knobs, wo_plan_choice choice, wo_plan **plan, wo_error *err) {
+static wo_status buy_residents(planner *pl, wo_record *recorded, wo_plan_choice choice, wo_plan **plan, wo_error *err) {
     int fits = 0, beyond = FRACTION_STEPS;
     while (beyond - fits > 1) {
         int middle = (fits + beyond) / 2;
         wo_plan *more;
         choice.resident_fraction = (double)middle / FRACTION_STEPS;
-        WO_TRY(attempt(pl, knobs, &choice, &more, err));
+        WO_TRY(attempt(pl, recorded, &choice, &more, err));
         if (more == NULL) {
             beyond = middle;
             continue;
@@ -112,6 +152,15 @@ static wo_status buy_residents(planner *pl, size_t knobs, wo_plan_choice choice,
         *plan = more;
     }
     return WO_OK;
+}
+
+/* True when the weights alone are more than a budget: no knob helps then. */
+static bool hopeless(const planner *pl, const wo_plan_choice *choice) {
+    int64_t bytes = (int64_t)wo_component_bytes(pl->component);
+    bool whole = choice->level == WO_LEVEL_RESIDENT || choice->level == WO_LEVEL_MODEL;
+    bool in_ram = choice->tier == WO_TIER_HOST || (whole && pl->device->memory->host_addressable);
+    return (whole && over(bytes + pl->policy->vram_outside, pl->policy->vram) > 0) ||
+           (in_ram && over(bytes + pl->policy->ram_outside, pl->policy->ram) > 0);
 }
 
 static wo_status search(planner *pl, wo_plan **out, wo_error *err) {
@@ -127,10 +176,14 @@ static wo_status search(planner *pl, wo_plan **out, wo_error *err) {
     const wo_plan_choice *choices = automatic ? AUTO : &asked;
     size_t count = automatic ? sizeof AUTO / sizeof *AUTO : 1;
     for (size_t i = 0; i < count && *out == NULL; i++) {
-        for (size_t k = 0; k < pl->knob_count && *out == NULL; k++) {
-            WO_TRY(attempt(pl, k, &choices[i], out, err));
+        wo_record *recorded;
+        for (size_t n = 0; *out == NULL && (n == 0 || !hopeless(pl, &choices[i])); n++) {
+            WO_TRY(record_at(pl, n, &recorded, err));
+            if (recorded == NULL)
+                break;
+            WO_TRY(attempt(pl, recorded, &choices[i], out, err));
             if (*out != NULL && automatic && choices[i].level == WO_LEVEL_LEAF)
-                WO_TRY(buy_residents(pl, k, choices[i], out, err));
+                WO_TRY(buy_residents(pl, recorded, choices[i], out, err));
         }
     }
     return WO_OK;
@@ -165,10 +218,9 @@ wo_status wo_plan_make(const wo_component *c, const void *model, wo_forward_fn f
     WO_TRY(check_policy(policy, passes, err));
     planner pl = {.component = c, .model = model, .forward = forward, .passes = passes, .request = request, .device = device,
                   .policy = policy, .least_excess = -1};
-    list_knobs(&pl);
     wo_plan *found = NULL;
     wo_status status = search(&pl, &found, err);
-    for (size_t i = 0; i < pl.knob_count; i++)
+    for (size_t i = 0; i < pl.record_count; i++)
         wo_record_release(pl.records[i]);
     if (status == WO_OK && found == NULL)
         status = refuse(&pl, err);

@@ -3,7 +3,7 @@
 #include <assert.h>
 
 void wo_ring_init(wo_ring *r, const wo_ring_size *size, wo_ring_slot *slots, size_t slot_capacity, wo_ticket space) {
-    *r = (wo_ring){.capacity = size->capacity, .restart = size->restart, .slots = slots, .slot_capacity = slot_capacity, .space = space};
+    *r = (wo_ring){.capacity = size->capacity, .way = size->way, .slots = slots, .slot_capacity = slot_capacity, .space = space};
 }
 
 wo_ring_slot *wo_ring_slot_at(wo_ring *r, uint64_t serial) {
@@ -11,43 +11,58 @@ wo_ring_slot *wo_ring_slot_at(wo_ring *r, uint64_t serial) {
     return &r->slots[serial % r->slot_capacity];
 }
 
-/* Forgets the oldest slot, which must be released: its bytes may be handed out, to whoever waits for its ticket. */
-static bool drop_oldest(wo_ring *r) {
-    const wo_ring_slot *oldest = wo_ring_slot_at(r, r->oldest);
-    if (!oldest->released)
-        return false;
-    r->space = oldest->freed;
-    r->space_pass = oldest->pass;
-    r->oldest++;
-    return true;
-}
-
-/* The last slot that lies in [from, to); 0 when there is none, else serial + 1. Slots are let go in order, so everything older
- * goes with it. */
-static uint64_t last_overlap(wo_ring *r, size_t from, size_t to) {
-    for (uint64_t serial = r->next; serial-- > r->oldest;) {
-        const wo_ring_slot *slot = wo_ring_slot_at(r, serial);
-        if (slot->offset < to && from < slot->offset + slot->bytes)
-            return serial + 1;
+/* Hands a released slot's bytes over to whoever waits for its ticket. Slots are let go in the order of their uses' ends, which is not
+ * that of their beginnings, so the ticket may be an earlier one than `space`. */
+static void hand_over(wo_ring *r, wo_ring_slot *slot) {
+    if (slot->freed.value >= r->space.value) {
+        r->space = slot->freed;
+        r->space_pass = slot->pass;
     }
-    return 0;
+    slot->gone = true;
 }
 
-wo_ring_slot *wo_ring_acquire(wo_ring *r, size_t bytes, uint64_t pass) {
+static bool overlaps(const wo_ring_slot *slot, size_t from, size_t to) {
+    return !slot->gone && slot->offset < to && from < slot->offset + slot->bytes;
+}
+
+static bool is_free(wo_ring *r, size_t from, size_t to) {
+    for (uint64_t serial = r->oldest; serial < r->next; serial++) {
+        const wo_ring_slot *slot = wo_ring_slot_at(r, serial);
+        if (overlaps(slot, from, to) && !slot->released)
+            return false;
+    }
+    const wo_ring_slot *oldest = &r->slots[r->oldest % r->slot_capacity];
+    return r->next - r->oldest < r->slot_capacity || oldest->gone || oldest->released;
+}
+
+static size_t place(const wo_ring *r, size_t bytes, size_t planned, uint64_t pass) {
+    if (r->way == WO_RING_PLACED)
+        return planned;
+    if (r->way == WO_RING_ENDS)
+        return r->top ? r->capacity - bytes : 0;
+    bool from_bottom = bytes > r->capacity - r->head || (r->way == WO_RING_RESTART && pass != r->last_pass);
+    return from_bottom ? 0 : r->head;
+}
+
+wo_ring_slot *wo_ring_acquire(wo_ring *r, size_t bytes, size_t planned, uint64_t pass) {
     assert(bytes > 0);
     if (bytes > r->capacity)
         return NULL;
-    bool from_bottom = bytes > r->capacity - r->head || (r->restart && pass != r->last_pass);
-    size_t offset = from_bottom ? 0 : r->head;
-    uint64_t until = last_overlap(r, offset, offset + bytes);
-    if (r->next - r->oldest == r->slot_capacity && until <= r->oldest)
-        until = r->oldest + 1;
-    while (r->oldest < until)
-        if (!drop_oldest(r))
-            return NULL;
+    size_t offset = place(r, bytes, planned, pass);
+    if (!is_free(r, offset, offset + bytes))
+        return NULL;
+    for (uint64_t serial = r->oldest; serial < r->next; serial++) {
+        wo_ring_slot *slot = wo_ring_slot_at(r, serial);
+        bool crowded = serial == r->oldest && r->next - r->oldest == r->slot_capacity;
+        if (overlaps(slot, offset, offset + bytes) || (crowded && !slot->gone))
+            hand_over(r, slot);
+    }
+    while (r->oldest < r->next && wo_ring_slot_at(r, r->oldest)->gone)
+        r->oldest++;
     r->wraps += offset == 0 && r->head != 0;
     r->head = offset + bytes;
     r->last_pass = pass;
+    r->top = !r->top;
     wo_ring_slot *slot = &r->slots[r->next++ % r->slot_capacity];
     *slot = (wo_ring_slot){.offset = offset, .bytes = bytes, .pass = pass};
     return slot;
@@ -66,4 +81,5 @@ void wo_ring_rewind(wo_ring *r) {
             return;
     r->wraps += r->head != 0;
     r->head = 0;
+    r->top = false;
 }

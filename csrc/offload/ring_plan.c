@@ -2,17 +2,22 @@
  * fetch as far ahead as there is room, never further than the end of the pass that was announced. The smallest capacity wins that
  * has room for one group ahead at every point.
  *
- * A running pipeline goes on for many passes. Two ways make what was played hold for all of them, and the smaller one is taken:
- * - restart: each pass begins at the ring's bottom, so every pass lies where the played one lay;
- * - running on: each pass begins where the one before it ended, which may be anywhere, so the capacity also covers the worst
- *   place: what is held at one time and, once, what is lost at the ring's end. No use can then find the ring too small; at most,
- *   on rare alignments, a group is fetched a little later than one ahead. Blocks of one size want this: two of them suffice. */
+ * A running pipeline goes on for many passes. What was played holds for all of them, in each way for its own reason:
+ * - RESTART: each pass begins at the ring's bottom, so every pass lies where the played one lay;
+ * - ENDS: where a slot lies depends on nothing but whether its number is odd, and both cases are played;
+ * - PLACED: where a slot lies depends on nothing but the visit;
+ * - RUNNING: each pass begins where the one before it ended, which may be anywhere, so the capacity also covers the worst place:
+ *   what is held at one time and, once, what is lost at the ring's end. No use can then find the ring too small; at most, on
+ *   rare alignments, a group is fetched a little later than one ahead.
+ *
+ * RESTART and RUNNING fetch further ahead where groups are small, which hides large ones among them. The other two know no more than one
+ * ahead, and are taken where they save memory. */
 #include "offload/ring.h"
 
 #include "base/arena.h"
 #include "offload/table.h"
 
-enum { PLAYED_PASSES = 3, CAPACITY_STEPS = 32 };
+enum { PLAYED_PASSES = 3, CAPACITY_STEPS = 32, SAVES = 10 /* at least one part in so many */ };
 
 typedef struct play {
     const wo_groups *groups;
@@ -31,12 +36,25 @@ static void begin_play(play *p, const wo_groups *g, bool ahead, int from, int to
     }
 }
 
+/* The streamed visit with this serial number. */
+typedef struct visit_at {
+    int pass; /* of the play */
+    size_t bytes, offset;
+} visit_at;
+
+static visit_at find_visit(const play *p, uint64_t serial) {
+    visit_at at = {0};
+    while (serial >= p->first[at.pass + 1])
+        at.pass++;
+    const wo_schedule *s = p->pass[at.pass];
+    size_t streamed = (size_t)(serial - p->first[at.pass]);
+    at.bytes = p->groups->groups[s->groups[s->streamed[streamed]]].bytes;
+    at.offset = s->ring_offset[streamed];
+    return at;
+}
+
 static size_t bytes_of(const play *p, uint64_t serial) {
-    int k = 0;
-    while (serial >= p->first[k + 1])
-        k++;
-    const wo_schedule *s = p->pass[k];
-    return p->groups->groups[s->visits[s->streamed[serial - p->first[k]]].group].bytes;
+    return find_visit(p, serial).bytes;
 }
 
 /* Everything that may be fetched while pass k runs. */
@@ -45,10 +63,8 @@ static uint64_t limit_of(const play *p, int k) {
 }
 
 static bool fetch(const play *p, wo_ring *r) {
-    int k = 0;
-    while (r->next >= p->first[k + 1])
-        k++;
-    return wo_ring_acquire(r, bytes_of(p, r->next), (uint64_t)k + 1) != NULL;
+    visit_at at = find_visit(p, r->next);
+    return wo_ring_acquire(r, at.bytes, at.offset, (uint64_t)at.pass + 1) != NULL;
 }
 
 static void fetch_ahead(const play *p, wo_ring *r, int k) {
@@ -143,14 +159,19 @@ typedef struct trial {
     size_t slot_count;
 } trial;
 
-static bool fits(const play *p, void *ctx) {
-    trial *t = ctx;
+static bool fits_from(const play *p, const trial *t, bool top) {
     wo_ring ring;
     wo_ring_init(&ring, &t->size, t->slots, t->slot_count, (wo_ticket){0});
+    ring.top = top;
     for (int k = 0; k < p->passes; k++)
         if (!play_pass(p, &ring, k))
             return false;
     return true;
+}
+
+static bool fits(const play *p, void *ctx) {
+    const trial *t = ctx;
+    return fits_from(p, t, false) && (t->size.way != WO_RING_ENDS || !p->ahead || fits_from(p, t, true));
 }
 
 static size_t most_streamed(const wo_groups *g) {
@@ -172,19 +193,31 @@ static size_t smallest(const wo_groups *g, bool ahead, trial *t, size_t least, s
     return SIZE_MAX;
 }
 
-static wo_status choose(const wo_groups *g, bool ahead, trial *t, const need *n, wo_ring_size *out, wo_error *err) {
-    size_t step = wo_arena_round(n->largest / CAPACITY_STEPS + 1), most = n->held + n->largest + step;
-    t->size.restart = true;
-    size_t restarting = smallest(g, ahead, t, n->held, most, step);
-    t->size.restart = false;
+/* Tries a way with one capacity and takes it when it saves enough. */
+static void consider(const wo_groups *g, bool ahead, trial *t, wo_ring_way way, size_t capacity, wo_ring_size *best) {
+    t->size = (wo_ring_size){.capacity = capacity, .way = way, .held = best->held};
+    if (capacity < best->capacity && best->capacity - capacity > best->capacity / SAVES && for_each_play(g, ahead, fits, t))
+        *best = t->size;
+}
+
+static wo_status choose(wo_groups *g, bool ahead, trial *t, const need *n, wo_ring_size *out, wo_error *err) {
+    size_t step = wo_arena_round(n->largest / CAPACITY_STEPS + 1), most = n->held + n->largest + step, placed;
+    WO_TRY(wo_ring_place(g, ahead, &placed, err));
+    t->size.way = WO_RING_RESTART;
+    size_t restart = smallest(g, ahead, t, n->held, most, step);
+    t->size.way = WO_RING_RUNNING;
     size_t running = smallest(g, ahead, t, n->held > n->safe ? n->held : n->safe, most, step);
-    if (restarting == SIZE_MAX && running == SIZE_MAX)
+    *out = (wo_ring_size){.capacity = running, .way = WO_RING_RUNNING, .held = n->held};
+    if (restart < running)
+        *out = (wo_ring_size){.capacity = restart, .way = WO_RING_RESTART, .held = n->held};
+    consider(g, ahead, t, WO_RING_ENDS, n->held, out);
+    consider(g, ahead, t, WO_RING_PLACED, placed, out);
+    if (out->capacity == SIZE_MAX)
         WO_FAIL(err, WO_EINTERNAL, "%s: no ring of up to %zu bytes holds the schedule", wo_component_name(g->component), most);
-    *out = (wo_ring_size){.capacity = restarting < running ? restarting : running, .restart = restarting < running, .held = n->held};
     return WO_OK;
 }
 
-wo_status wo_ring_plan(const wo_groups *g, bool ahead, wo_ring_size *out, wo_error *err) {
+wo_status wo_ring_plan(wo_groups *g, bool ahead, wo_ring_size *out, wo_error *err) {
     *out = (wo_ring_size){0};
     if (most_streamed(g) == 0)
         return WO_OK;

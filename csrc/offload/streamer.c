@@ -50,7 +50,7 @@ static wo_status fetch(wo_streamer *s, bool *fetched, wo_error *err) {
     visit -= announced ? streamed_count(s, s->pass) : 0;
     size_t group = (size_t)schedule->groups[schedule->streamed[visit]];
     uint64_t pass_number = s->pass_number + announced;
-    wo_ring_slot *slot = wo_ring_acquire(&s->ring, s->plan->groups.groups[group].bytes, pass_number);
+    wo_ring_slot *slot = wo_ring_acquire(&s->ring, s->plan->groups.groups[group].bytes, schedule->ring_offset[visit], pass_number);
     *fetched = slot != NULL;
     if (slot == NULL)
         return WO_OK;
@@ -88,7 +88,7 @@ static wo_status abandon(wo_streamer *s, uint64_t from, wo_error *err) {
 
 wo_status wo_streamer_begin(wo_streamer *s, int pass, int next, wo_error *err) {
     s->first += streamed_count(s, s->pass);
-    if (s->next != pass) {
+    if (s->next != pass || !s->ahead) {
         WO_TRY(abandon(s, s->first, err));
         wo_ring_rewind(&s->ring);
         s->first = s->ring.next;

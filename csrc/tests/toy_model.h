@@ -22,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TOY_BLOCKS = 5, TOY_D = 48, TOY_H = 72, TOY_IN = 6000, TOY_ROWS = 7, TOY_TAPS = 6, TOY_MAX_TENSORS = 64, TOY_KEEP_STATE = 1000 };
+enum { TOY_BLOCKS = 5, TOY_D = 96, TOY_H = 160, TOY_IN = 1400, TOY_ROWS = 7, TOY_TAPS = 6, TOY_MAX_TENSORS = 64, TOY_KEEP_STATE = 1000 };
 enum { TOY_PREPARE, TOY_STEP, TOY_PASSES };
 
 typedef struct toy_block {
@@ -75,7 +75,7 @@ static void toy_add_linear(toy_file *f, const char *name, const char *dtype, int
 /* Tensors at rest are float32, float64 and bfloat16 in turn, so that some are read as they are and some are converted. */
 static void toy_list(toy_file *f) {
     *f = (toy_file){.count = 0};
-    toy_add_linear(f, "stem", "F32", TOY_D, TOY_IN);
+    toy_add_linear(f, "stem", "F64", TOY_D, TOY_IN);
     toy_add(f, "table.weight", "F32", 1, 0, 2, 100, TOY_D);
     for (int i = 0; i < TOY_BLOCKS; i++) {
         const char *dtype = i % 3 == 0 ? "F32" : i % 3 == 1 ? "F64" : "BF16";
