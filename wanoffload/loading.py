@@ -163,6 +163,14 @@ def read_component_config(
     return FrozenDict({**defaults, **config})
 
 
+def check_counts(config: FrozenDict, file: Path, names: tuple[str, ...]) -> None:
+    """Raises CheckpointError for entries that are no positive whole numbers."""
+    for name in names:
+        value = config[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise CheckpointError(f"{file}: {name} has to be a positive whole number but is {value!r}.")
+
+
 def read_config(file: Path) -> dict[str, Any]:
     """Reads a JSON object of a checkpoint; what cannot be read as one is a `CheckpointError`."""
     try:
@@ -209,7 +217,7 @@ def read_model_index(root: Path) -> dict[str, Any]:
             file,
         )
     index = read_config(file)
-    found = index.get("_class_name")
+    found = str(index.get("_class_name"))
     if found in _OTHER_PIPELINES:
         raise CheckpointError(
             f"{file} describes a {found} ({_OTHER_PIPELINES[found]}); this version runs text to video (WanPipeline) "

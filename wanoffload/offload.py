@@ -14,6 +14,10 @@ from wanoffload.devices import as_device, parse_device
 from wanoffload.messages import warn_once
 from wanoffload.sizes import format_size, parse_size
 
+ALLOWANCE = 64 << 20
+"""Bytes of a ram budget set aside for what is neither the core's nor the output: latents, embeddings, stacks, the
+interpreter's growth."""
+
 _LEVELS = {"block_level": "block", "leaf_level": "leaf"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,11 +17,16 @@ class Runtime:
 
     A component that was loaded alone has a runtime of its own; a pipeline brings its components into one, so that they
     share the work arena and know of each other's residents.
+
+    Attributes:
+        device: Where it computes.
+        members: The components that run on it.
     """
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self._engine: Any = None
+        self.members: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._running = ""
 

@@ -101,6 +101,7 @@ def test_a_prompt_without_tokens_is_all_zeros(shared: wanoffload.WanPipeline) ->
     [
         ({"hidden_states": normal(1, 15, 1, 4, 4)}, "channels=16"),
         ({"hidden_states": normal(1, 16, 1, 3, 4)}, "even height and width"),
+        ({"hidden_states": normal(1, 16, 0, 4, 4)}, "no empty axis"),
         ({"hidden_states": normal(16, 1, 4, 4)}, "`hidden_states`"),
         ({"timestep": np.ones(3)}, "one number per batch item, 1, but holds 3"),
         ({"timestep": np.ones((1, 4))}, "one number per token"),
@@ -179,7 +180,27 @@ def test_a_component_may_have_a_budget_of_its_own(demo_model: object) -> None:
     vae.enable_auto_offload(vram=1)
     with pytest.raises(wanoffload.PlanError) as caught:
         vae.decode(latents)
+    moved = []
     for part in (0.0, 0.5):
         vae.enable_auto_offload(vram=caught.value.needed["vram"] + int(part * vae.core.bytes))
         assert np.array_equal(vae.decode(latents).sample, resident)
-        assert (vae.report.plan["resident_bytes"] > 0) == (part > 0) and vae.report.bytes_moved > 0
+        moved.append(vae.report.bytes_moved)
+    assert moved[0] > moved[1] > 0
+
+
+def test_a_component_called_alone_keeps_to_its_budget_beside_the_others(demo_model: object) -> None:
+    pipe = open_pipeline(demo_model)
+    pipe("a red star", height=32, width=32, num_frames=1, num_inference_steps=1)
+    everything = pipe._runtime.engine.held()["resident_bytes"]
+    pipe.vae.enable_auto_offload(vram=pipe.transformer.core.bytes)
+    with pytest.raises(wanoffload.PlanError):
+        pipe.vae.decode(normal(1, 16, 1, 4, 4))
+    budget = everything - pipe.vae.core.bytes // 2 + (1 << 20)
+    pipe.vae.enable_auto_offload(vram=budget)
+    pipe.vae.decode(normal(1, 16, 1, 4, 4))
+    held = pipe._runtime.engine.held()
+    assert held["resident_bytes"] + held["arena_bytes"] <= budget
+    pipe.enable_auto_offload(vram=budget)
+    pipe("a red star", height=32, width=32, num_frames=1, num_inference_steps=1)
+    pipe.vae.decode(normal(1, 16, 1, 4, 4))
+    assert pipe._runtime.engine.held()["resident_bytes"] == pipe.vae.core.bytes

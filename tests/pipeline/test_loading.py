@@ -204,6 +204,32 @@ def test_a_configuration_that_is_no_json_object_is_named(file: str, text: str, c
         WanPipeline.from_pretrained(checkpoint)
 
 
+@pytest.mark.parametrize("value", [None, -1, "x", [], {}, [1, "a"]])
+@pytest.mark.parametrize(
+    ("file", "entry"),
+    [
+        ("model_index.json", "_class_name"),
+        ("model_index.json", "scheduler"),
+        ("transformer/config.json", "num_layers"),
+        ("transformer/config.json", "in_channels"),
+        ("transformer/config.json", "rope_max_seq_len"),
+        ("text_encoder/config.json", "d_model"),
+        ("text_encoder/config.json", "relative_attention_num_buckets"),
+        ("vae/config.json", "dim_mult"),
+        ("vae/config.json", "latents_mean"),
+        ("vae/config.json", "scale_factor_spatial"),
+        ("scheduler/scheduler_config.json", "num_train_timesteps"),
+        ("scheduler/scheduler_config.json", "flow_shift"),
+    ],
+)
+def test_an_entry_of_the_wrong_type_is_a_checkpoint_error(
+    file: str, entry: str, value: object, checkpoint: Path
+) -> None:
+    edit_json(checkpoint / file, **{entry: value})
+    with pytest.raises(CheckpointError, match=str(checkpoint)):
+        WanPipeline.from_pretrained(checkpoint)
+
+
 def test_a_configuration_that_lacks_what_has_no_default_is_named(checkpoint: Path) -> None:
     file = checkpoint / "text_encoder/config.json"
     config = json.loads(file.read_text())

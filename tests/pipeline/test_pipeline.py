@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,14 @@ def test_missing_parts_are_asked_for_only_when_needed(demo_model: Path, film: np
         pipe("a red star", **CALL)
 
 
+@pytest.mark.parametrize("shift", [-1.0, float("nan"), "x"])
+def test_a_scheduler_that_makes_no_schedule_is_refused_before_any_work(shift: Any, pipe: WanPipeline) -> None:
+    pipe.scheduler = wanoffload.UniPCMultistepScheduler.from_config(pipe.scheduler.config, flow_shift=shift)
+    with pytest.raises(ValueError, match="UniPCMultistepScheduler.*schedule"):
+        pipe("a red star", **CALL)
+    assert pipe.report is None
+
+
 def test_parts_of_different_models_are_refused(pipe: WanPipeline, demo_model: Path, tmp_path: Path) -> None:
     from checkpoints import write_vae
 
@@ -309,6 +318,42 @@ def test_an_error_in_a_callback_comes_out_as_it_is_and_the_pipeline_stays_usable
     assert np.array_equal(frames_of(pipe, "a red star", **CALL), film)
 
 
+def test_ctrl_c_in_the_middle_of_a_step_is_keyboard_interrupt_and_the_pipeline_stays_usable(
+    pipe: WanPipeline, film: np.ndarray
+) -> None:
+    started = threading.Event()
+
+    def send() -> None:
+        assert started.wait(60)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    pipe.enable_group_offload("cpu", "disk", "leaf_level", use_stream=True)
+    with pytest.raises(KeyboardInterrupt):
+        pipe(
+            "a red star",
+            callback_on_step_end=lambda *_: started.set(),
+            **{**CALL, "height": 128, "width": 128, "num_inference_steps": 1000},
+        )
+    thread.join()
+    assert 1 <= pipe.report.steps < 1000
+    assert np.array_equal(frames_of(pipe, "a red star", **CALL), film)
+
+
+def test_a_callback_object_names_the_tensors_it_wants(pipe: WanPipeline) -> None:
+    class Callback:
+        tensor_inputs = ["latents", "prompt_embeds"]
+
+        def __call__(self, p: WanPipeline, step: int, timestep: Any, tensors: dict) -> dict:
+            self.seen = {name: value.shape for name, value in tensors.items()}
+            return tensors
+
+    callback = Callback()
+    pipe("a red star", callback_on_step_end=callback, **CALL)
+    assert callback.seen == {"latents": (1, 16, 2, 4, 6), "prompt_embeds": (1, 512, 64)}
+
+
 def test_interrupt_skips_the_steps_that_are_left_and_decodes(pipe: WanPipeline, film: np.ndarray) -> None:
     def stop(p: WanPipeline, step: int, timestep: Any, tensors: dict) -> dict:
         p._interrupt = step == 1
@@ -409,6 +454,48 @@ def test_budgets_from_all_to_the_least_give_the_same_bits_and_are_held(pipe: Wan
         assert held["resident_bytes"] + held["arena_bytes"] <= budget["vram"]
         moved.append(pipe.report.bytes_moved)
     assert moved[0] > moved[2] > moved[3] == 0
+
+
+def test_what_stays_is_loaded_once(pipe: WanPipeline) -> None:
+    loaded = []
+    for _ in range(2):
+        pipe("a red star", **CALL)
+        loaded.append(sum(one.bytes_loaded for one in pipe.report.components.values()))
+    assert loaded == [sum(one.core.bytes for one in (pipe.text_encoder, pipe.transformer, pipe.vae)), 0]
+    pipe.enable_group_offload("cpu", offload_type="leaf_level")
+    for expected in (loaded[0], 0):
+        pipe("a red star", **CALL)
+        assert sum(one.bytes_loaded for one in pipe.report.components.values()) == expected
+    assert pipe._runtime.engine.held()["resident_bytes"] == 0
+
+
+def test_model_offload_holds_one_network_at_a_time(pipe: WanPipeline) -> None:
+    pipe.enable_model_cpu_offload()
+    plan = pipe.plan("a red star", **SMALL)
+    assert plan.vram == max(one.summary["vram"] for one in plan.components.values())
+    seen = []
+    pipe("a red star", callback_on_step_end=lambda p, *_: seen.append(p._runtime.engine.held()), **CALL)
+    assert seen[0]["resident_bytes"] == pipe.transformer.core.bytes
+    assert pipe._runtime.engine.held()["resident_bytes"] == 0
+
+
+def test_tiling_is_used_by_the_pipeline_and_planned(
+    pipe: WanPipeline, reference: diffusers.WanPipeline, film: np.ndarray
+) -> None:
+    tiles = dict(zip(inspect.signature(pipe.vae.enable_tiling).parameters, (16, 32, 8, 16), strict=True))
+    whole = pipe.plan("a red star", **SMALL).components["vae"]
+    for one in (pipe, reference):
+        one.vae.enable_tiling(**tiles)
+    try:
+        latents = torch.randn((1, 16, 2, 4, 6), generator=torch.Generator().manual_seed(5))
+        expected = frames_of(reference, "a red star", **{**CALL, "generator": None, "latents": latents})
+    finally:
+        reference.vae.disable_tiling()
+    tiled = frames_of(pipe, "a red star", **{**CALL, "latents": latents})
+    assert np.abs(tiled - expected).max() <= 5e-5 and np.abs(tiled - film).max() > 1e-3
+    assert pipe.plan("a red star", **SMALL).components["vae"].vram < whole.vram
+    pipe.enable_group_offload("cpu", "disk", "leaf_level", use_stream=True)
+    assert np.array_equal(frames_of(pipe, "a red star", **{**CALL, "latents": latents}), tiled)
 
 
 def test_plan_without_a_prompt_assumes_the_longest(pipe: WanPipeline) -> None:

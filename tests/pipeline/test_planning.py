@@ -6,7 +6,8 @@ import pytest
 
 from wanoffload import offload
 from wanoffload.errors import PlanError
-from wanoffload.pipelines.planning import ALLOWANCE, Phase, Planner
+from wanoffload.offload import ALLOWANCE
+from wanoffload.pipelines.planning import Phase, Planner
 from wanoffload.plan import PipelinePlan
 
 WORK, STAGING = 100, 7

@@ -13,6 +13,7 @@ from wanoffload import loading, offload
 from wanoffload.configuration import FrozenDict
 from wanoffload.devices import Device, as_device, is_device
 from wanoffload.dtypes import SUPPORTED, DType, as_dtype, dtype_name
+from wanoffload.errors import CheckpointError, Error
 from wanoffload.messages import warn
 from wanoffload.offload import OffloadSettings
 from wanoffload.report import ComponentReport
@@ -90,9 +91,18 @@ class Component:
     def from_folder(cls, folder: Path, dtype: Any, device: Device, variant: str | None = None) -> Any:
         """Opens the component whose config.json and weights lie in a local folder."""
         config = loading.read_component_config(folder, cls.class_name, cls.config_defaults, cls.config_needed)
-        cls.check_config(config, folder / "config.json")
+        try:
+            cls.check_config(config, folder / "config.json")
+        except TypeError as error:
+            raise CheckpointError(f"{folder / 'config.json'} has an entry of the wrong type: {error}") from None
         weights = str(loading.weights_path(folder, variant))
-        return cls(weights, config, cls._resolve_dtype(dtype, weights), device)
+        dtype = cls._resolve_dtype(dtype, weights)
+        try:
+            return cls(weights, config, dtype, device)
+        except Error:
+            raise
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder / 'config.json'} cannot be used: {error}") from None
 
     @classmethod
     def check_config(cls, config: FrozenDict, file: Path) -> None:
@@ -124,7 +134,7 @@ class Component:
     def runtime(self) -> Runtime:
         """The engine this component runs on: its pipeline's, or one of its own."""
         if self._runtime is None:
-            self._runtime = Runtime(self.device)
+            self.join(Runtime(self.device))
         return self._runtime
 
     @property
@@ -134,9 +144,13 @@ class Component:
 
     def join(self, runtime: Runtime) -> None:
         """Moves to a pipeline's engine; what the former engine held of this component is let go."""
-        if self._runtime is not None and self._runtime is not runtime:
+        if self._runtime is runtime:
+            return
+        if self._runtime is not None:
             self._runtime.drop(self.core)
+            self._runtime.members.discard(self)
         self._runtime = runtime
+        runtime.members.add(self)
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         """Changes device or dtype, as ``to("cpu")``, ``to(torch.bfloat16)`` or ``to(device=..., dtype=...)``.
@@ -212,6 +226,32 @@ class Component:
     def disable_offload(self) -> None:
         """Makes the component resident again."""
         self.set_offload(offload.RESIDENT)
+
+    def policy_alone(self, engine: Any, output_bytes: int) -> dict[str, Any]:
+        """The policy for a call of this component alone.
+
+        With a budget, others on the same engine that have one make room; what the rest hold counts as outside.
+
+        Args:
+            engine: The engine to run on.
+            output_bytes: Size of the arrays that are handed out.
+        """
+        if self.offload.kind != "auto":
+            return self.offload.policy()
+        residents = slabs = 0
+        for other in self.runtime.members:
+            if other is self:
+                continue
+            if other.offload.kind == "auto":
+                engine.drop(other.core)
+            elif other.offload.level in ("resident", "model"):
+                residents += other.core.bytes
+            if other.offload.offloaded and other.offload.kind != "auto" and other.offload.tier == "host":
+                slabs += other.core.bytes
+        shared = residents if engine.device == "cpu" else 0
+        return self.offload.policy(
+            vram_outside=residents, ram_outside=offload.ALLOWANCE + output_bytes + slabs + shared
+        )
 
     @contextmanager
     def running(self, engine: Any, plan: Any, report: ComponentReport) -> Iterator[Any]:

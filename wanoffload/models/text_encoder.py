@@ -11,6 +11,7 @@ import numpy as np
 from wanoffload.arrays import like, to_numpy
 from wanoffload.configuration import FrozenDict
 from wanoffload.errors import CheckpointError
+from wanoffload.loading import check_counts
 from wanoffload.models.component import Component
 from wanoffload.outputs import BaseModelOutput
 from wanoffload.report import ComponentReport
@@ -34,6 +35,7 @@ class UMT5EncoderModel(Component):
 
     @classmethod
     def check_config(cls, config: FrozenDict, file: Path) -> None:
+        check_counts(config, file, ("vocab_size", "d_model"))
         if config.get("model_type", "umt5") != "umt5":
             raise CheckpointError(
                 f"{file} describes a model of type {config.model_type}, not umt5, the text encoder of WAN."
@@ -79,7 +81,9 @@ class UMT5EncoderModel(Component):
         weights."""
         report = ComponentReport(self.component_name)
         with self.runtime.call(self.class_name) as engine:
-            plan = self.plan_tokens(engine, [len(prompt) for prompt in prompts], self.offload.policy())
+            tokens = [len(prompt) for prompt in prompts]
+            policy = self.policy_alone(engine, 4 * sum(tokens) * self.config.d_model)
+            plan = self.plan_tokens(engine, tokens, policy)
             with self.running(engine, plan, report) as execution:
                 encoded = execution.encode(prompts)
             self.after_call(engine)

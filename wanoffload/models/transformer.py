@@ -11,6 +11,7 @@ import numpy as np
 from wanoffload.arrays import like, real_rows, to_float32, to_numpy
 from wanoffload.configuration import FrozenDict
 from wanoffload.errors import CheckpointError
+from wanoffload.loading import check_counts
 from wanoffload.models.component import Component
 from wanoffload.outputs import Transformer2DModelOutput
 from wanoffload.report import ComponentReport
@@ -51,6 +52,7 @@ class WanTransformer3DModel(Component):
 
     @classmethod
     def check_config(cls, config: FrozenDict, file: Path) -> None:
+        check_counts(config, file, ("in_channels", "out_channels", "text_dim", "rope_max_seq_len"))
         for name, meaning in _OTHER_MODELS.items():
             if config.get(name) is not None:
                 raise CheckpointError(
@@ -105,7 +107,7 @@ class WanTransformer3DModel(Component):
         report = ComponentReport(self.component_name)
         with self.runtime.call(self.class_name) as engine:
             sizes = [(rows, len(embeds)) for rows, embeds in text]
-            plan = self.plan_video(engine, frames, height, width, sizes, self.offload.policy())
+            plan = self.plan_video(engine, frames, height, width, sizes, self.policy_alone(engine, latents.nbytes))
             with self.running(engine, plan, report) as execution:
                 execution.prepare(text, frames, height, width)
                 velocity = execution.step(latents, timesteps)
@@ -117,13 +119,10 @@ class WanTransformer3DModel(Component):
     def _check(self, hidden_states: Any, timestep: Any, embeds: Any) -> tuple[np.ndarray, np.ndarray, list]:
         axes = "batch, channels, frames, height, width"
         latents = to_float32(hidden_states, "hidden_states", (None, self.config.in_channels, None, None, None), axes)
-        batch, _, _, height, width = latents.shape
-        if 0 in latents.shape or height % 2 or width % 2:
-            raise ValueError(
-                "`hidden_states` has to have an even height and width and no empty axis but is of shape "
-                f"{list(latents.shape)}."
-            )
+        batch = len(latents)
         self.check_size(*latents.shape[2:])
+        if batch == 0:
+            raise ValueError("`hidden_states` is an empty batch.")
         times = self._timesteps(timestep, batch)
         text = to_float32(embeds, "encoder_hidden_states", (batch, None, self.config.text_dim), "batch, rows, text_dim")
         if text.shape[1] == 0:
@@ -143,7 +142,12 @@ class WanTransformer3DModel(Component):
         return np.ascontiguousarray(np.broadcast_to(times, (batch,)))
 
     def check_size(self, frames: int, height: int, width: int) -> None:
-        """Raises ValueError for latents that the model's positions do not reach."""
+        """Raises ValueError for latents that cannot be cut in patches, or that the model's positions do not reach."""
+        if min(frames, height, width) < 1 or height % 2 or width % 2:
+            raise ValueError(
+                f"Latents have to have an even height and width and no empty axis, but would be {frames} frames of "
+                f"{height}x{width}."
+            )
         reach = self.config.rope_max_seq_len
         if max(frames, height // 2, width // 2) > reach:
             raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 from wanoffload.arrays import like, to_float32
 from wanoffload.configuration import FrozenDict
 from wanoffload.errors import CheckpointError
+from wanoffload.loading import check_counts
 from wanoffload.models.component import Component
 from wanoffload.models.tiling import Tile, TileGrid, blend_tiles
 from wanoffload.outputs import DecoderOutput
@@ -66,6 +67,7 @@ class AutoencoderKLWan(Component):
 
     @classmethod
     def check_config(cls, config: FrozenDict, file: Path) -> None:
+        check_counts(config, file, ("z_dim", "out_channels", "scale_factor_spatial", "scale_factor_temporal"))
         if config.is_residual or config.patch_size is not None or config.z_dim == 48:
             raise CheckpointError(
                 f"{file} describes the VAE of WAN 2.2 (z_dim={config.z_dim}, is_residual={config.is_residual}, "
@@ -74,11 +76,17 @@ class AutoencoderKLWan(Component):
         if config.attn_scales:
             raise CheckpointError(f"{file} sets attn_scales={config.attn_scales!r}; every WAN VAE has none.")
         for name in ("latents_mean", "latents_std"):
-            if len(config[name]) != config.z_dim:
-                raise CheckpointError(f"{file}: {name} has {len(config[name])} entries, but z_dim is {config.z_dim}.")
+            values = config[name]
+            if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values):
+                raise CheckpointError(f"{file}: {name} has to be a list of numbers but is {values!r}.")
+            if len(values) != config.z_dim:
+                raise CheckpointError(f"{file}: {name} has {len(values)} entries, but z_dim is {config.z_dim}.")
+        if 0 in config.latents_std:
+            raise CheckpointError(f"{file}: latents_std has a zero, but latents are divided by it.")
 
     def core_config(self) -> dict[str, Any]:
-        return {**self.config, "decoder_base_dim": self.config.decoder_base_dim or self.config.base_dim}
+        decoder_dim = self.config.decoder_base_dim
+        return {**self.config, "decoder_base_dim": self.config.base_dim if decoder_dim is None else decoder_dim}
 
     @property
     def spatial_compression_ratio(self) -> int:
@@ -172,8 +180,9 @@ class AutoencoderKLWan(Component):
         )
         report = ComponentReport(self.component_name)
         with self.runtime.call(self.class_name) as engine:
-            plan = self.plan_frames(engine, height, width, self.offload.policy())
-            for item, start, frames in self.stream(engine, latents, plan, report, self.offload.policy()):
+            policy = self.policy_alone(engine, video.nbytes)
+            plan = self.plan_frames(engine, height, width, policy)
+            for item, start, frames in self.stream(engine, latents, plan, report, policy):
                 video[item, :, start : start + len(frames)] = frames.transpose(3, 0, 1, 2)
             self.after_call(engine)
         self.report = report

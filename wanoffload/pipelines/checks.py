@@ -175,3 +175,25 @@ def check_output_type(output_type: Any) -> str:
             "`output_type='pt'` gives torch tensors, but torch is not installed. Install it, or use 'np'."
         )
     return output_type
+
+
+def begin_schedule(scheduler: Any, steps: int) -> np.ndarray:
+    """Sets a scheduler to the beginning of a run and returns its timesteps.
+
+    Raises:
+        ValueError: Its configuration gives no schedule.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            scheduler.set_timesteps(steps)
+        sigmas = np.asarray(scheduler.sigmas)
+        usable = bool(((sigmas >= 0) & (sigmas <= 1)).all())
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"{type(scheduler).__name__} cannot make a schedule of {steps} steps: {error}") from None
+    if not usable:
+        raise ValueError(
+            f"{type(scheduler).__name__} makes a schedule with noise levels that are not from 0 to 1; check its "
+            f"shift: {scheduler!r}"
+        )
+    scheduler.set_begin_index(0)
+    return scheduler.timesteps

@@ -66,8 +66,9 @@ class Generation:
         self._request = request
         self._report = report
         self._planned_sizes = request.sizes()
+        budgeted = any(value is not None for value in plan.budget.values())
         for name, network in pipe.networks().items():
-            if name in plan.components or network.offload.offloaded:
+            if name in plan.components or network.offload.kind == "auto" or (budgeted and network.offload.offloaded):
                 self._make_room(name)
 
     def _make_room(self, name: str) -> None:
@@ -100,13 +101,13 @@ class Generation:
         fill_embeds(texts, unique, encoded)
 
     def denoise(
-        self, latents: np.ndarray, steps: int, callback: Callable[..., Any] | None, tensors: list[str]
+        self, latents: np.ndarray, timesteps: np.ndarray, callback: Callable[..., Any] | None, tensors: list[str]
     ) -> np.ndarray:
         """Runs the sampling loop over latents, float32, which it may change.
 
         Args:
             latents: The noise.
-            steps: How many steps.
+            timesteps: The scheduler's, from `begin_schedule`.
             callback: Called after each, or None.
             tensors: What it gets.
 
@@ -114,10 +115,6 @@ class Generation:
             The latents at the end, or where the call was interrupted.
         """
         pipe, scheduler = self._pipe, self._pipe.scheduler
-        scheduler.set_timesteps(steps)
-        scheduler.set_begin_index(0)
-        timesteps = scheduler.timesteps
-        pipe._num_timesteps = len(timesteps)
         cond = self._request.cond.embeds
         uncond = self._request.uncond.embeds if self._request.uncond is not None else None
         _, report = self._enter("transformer")

@@ -15,6 +15,7 @@ from wanoffload.errors import CheckpointError
 from wanoffload.messages import warn
 from wanoffload.models import AutoencoderKLWan, UMT5EncoderModel, WanTransformer3DModel
 from wanoffload.models.component import Component, one_dtype, parse_to
+from wanoffload.pipelines.checks import begin_schedule
 from wanoffload.runtime import Runtime
 from wanoffload.schedulers import SCHEDULERS, Scheduler
 from wanoffload.text import Tokenizer
@@ -271,6 +272,7 @@ def load_scheduler(root: Path, index: Mapping[str, Any]) -> Scheduler:
         )
     folder = loading.component_folder(root, "scheduler")
     try:
+        begin_schedule(SCHEDULERS[name].from_pretrained(folder), 2)
         return SCHEDULERS[name].from_pretrained(folder)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"The scheduler in {folder} cannot be used: {error}") from None

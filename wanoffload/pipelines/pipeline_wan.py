@@ -283,13 +283,15 @@ class WanPipeline(PipelineBase):
         with self._runtime.call("The pipeline") as engine:
             self._interrupt = False
             self._guidance_scale = float(guidance_scale)
+            timesteps = checks.begin_schedule(self.scheduler, steps)
+            self._num_timesteps = len(timesteps)
             plan = plan_call(self, request, engine)
             self.report = PipelineReport()
             generation = Generation(self, engine, plan, request, self.report)
             generation.encode()
             if latents is None:
                 latents = noise.randn(request.latent_shape, generator)
-            latents = generation.denoise(latents, steps, callback_on_step_end, tensors)
+            latents = generation.denoise(latents, timesteps, callback_on_step_end, tensors)
             frames = generation.decode(latents) if request.decodes else latents
             self.report.seconds = time.perf_counter() - started
         return WanPipelineOutput(frames=frames) if return_dict else (frames,)

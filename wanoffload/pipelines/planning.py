@@ -12,13 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from wanoffload.errors import PlanError
-from wanoffload.offload import OffloadSettings
+from wanoffload.offload import ALLOWANCE, OffloadSettings
 from wanoffload.plan import ComponentPlan, PipelinePlan
 from wanoffload.sizes import format_size
-
-ALLOWANCE = 64 << 20
-"""Bytes of a ram budget set aside for what is neither the core's nor the output: latents, embeddings, stacks, the
-interpreter's growth."""
 
 _TRIES = 4
 

@@ -223,6 +223,8 @@ def _check_match(pipe: Any) -> None:
             f"The vae has latents of {vae.config.z_dim} channels, but the transformer takes "
             f"{transformer.config.in_channels}: they are of different models."
         )
+    if vae is not None and vae.config.out_channels != 3:
+        raise ValueError(f"The vae gives {vae.config.out_channels} channels, but videos have 3.")
     if encoder is not None and encoder.config.d_model != transformer.config.text_dim:
         raise ValueError(
             f"The text_encoder gives embeddings of width {encoder.config.d_model}, but the transformer takes "
