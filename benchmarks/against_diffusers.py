@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -123,7 +122,9 @@ def load_theirs(row: Row, folder: Path, threads: int) -> Callable[[], np.ndarray
 
 
 def resident_peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Peak resident bytes of this process alone; ru_maxrss would begin with the peak of the process that forked it."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) * 1024
 
 
 def worker(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import checkpoints
 import numpy as np
+from against_diffusers import resident_peak
 
 MODES = {
     "resident": None,
@@ -68,7 +68,7 @@ def worker(arguments: argparse.Namespace) -> None:
         json.dumps(
             {
                 "seconds": statistics.median(seconds),
-                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak": resident_peak(),
                 "core_peak": _core.host_memory()["peak"],
                 "moved": report["bytes_moved"] / report["passes"],
                 "disk": report["bytes_from_disk"] / report["passes"],
