@@ -99,7 +99,7 @@ struct wo_stream { /* the public head of each device's stream */
     wo_device *device;
 };
 
-/* Opens "cpu" (the process's one CPU device, counted) or "dry". "cuda" is WO_EDEVICE with the reason until its plugin is there. */
+/* Opens "cpu" (errors and cancelling are each open's own, the threads are the process's) or "dry". "cuda" is WO_EDEVICE with the reason until its plugin is there. */
 wo_status wo_device_open(const char *name, wo_device **out, wo_error *err);
 void wo_device_close(wo_device *d);
 const char *wo_device_names(void); /* "cpu" or "cpu, cuda": for messages */

@@ -1,8 +1,6 @@
 /* Component and the three networks. What differs between them stands in one table of functions and in their plan methods. */
 #include "python/module.h"
 
-#include <string.h>
-
 /* ---- networks ---- */
 
 static wo_status create_umt5(wo_store *store, wo_py_network *n, wo_error *err) {

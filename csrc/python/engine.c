@@ -7,9 +7,21 @@
  */
 #include "python/module.h"
 
-#include <string.h>
+#include <unistd.h>
 
 /* ---- calls ---- */
+
+/* True in a child process whose engines are copies without threads. Nothing can be waited for there, so what they hold is
+ * left alone, as a child that is about to run another program does with all memory. */
+static bool inherited(const wo_py_state *state) { return state->process != 0 && state->process != getpid(); }
+
+int wo_py_check_process(const wo_py_state *state) {
+    if (!inherited(state))
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "this process was forked from one that had engines, whose threads are not here; "
+                                        "use multiprocessing's \"spawn\" or make the first engine after the fork");
+    return -1;
+}
 
 int wo_py_engine_check_idle(const wo_py_engine *engine) {
     if (!engine->busy)
@@ -63,11 +75,12 @@ static void end(wo_py_engine *engine) {
 }
 
 int wo_py_engine_run(wo_py_engine *engine, wo_cancel *cancel, wo_py_job_fn fn, void *job) {
-    if (wo_py_engine_check_idle(engine) < 0)
+    wo_py_state *state = wo_py_state_of((PyObject *)engine);
+    if (wo_py_check_process(state) < 0 || wo_py_engine_check_idle(engine) < 0)
         return -1;
     engine->busy = true;
     engine->stoppable = cancel;
-    int result = wo_py_job_run(wo_py_state_of((PyObject *)engine), engine->worker, cancel, fn, job);
+    int result = wo_py_job_run(state, engine->worker, cancel, fn, job);
     end(engine);
     return result;
 }
@@ -98,7 +111,7 @@ static wo_py_engine *find_idle_holder(wo_py_state *state) {
 void wo_py_engines_abandon(wo_py_state *state, wo_py_network *network) {
     network->abandoned = true;
     wo_py_engine *engine;
-    while ((engine = find_idle_holder(state)) != NULL) {
+    while (!inherited(state) && (engine = find_idle_holder(state)) != NULL) {
         Py_INCREF(engine);
         engine->busy = true;
         end(engine);
@@ -107,6 +120,8 @@ void wo_py_engines_abandon(wo_py_state *state, wo_py_network *network) {
 }
 
 void wo_py_engine_abandon_exec(wo_py_engine *engine, wo_exec *exec, wo_plan *plan) {
+    if (inherited(wo_py_state_of((PyObject *)engine)))
+        return;
     engine->orphan = exec;
     engine->orphan_plan = wo_plan_retain(plan);
     if (!engine->busy) {
@@ -123,7 +138,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *names)
     const char *name = "cpu";
     wo_py_state *state = PyType_GetModuleState(type);
     if (!PyArg_ParseTupleAndKeywords(args, names, "|O:Engine", keywords, &value) ||
-        (value != NULL && wo_py_string(value, "device", &name) < 0))
+        wo_py_check_process(state) < 0 || (value != NULL && wo_py_string(value, "device", &name) < 0))
         return NULL;
     wo_py_engine *self = (wo_py_engine *)type->tp_alloc(type, 0);
     if (self == NULL)
@@ -140,6 +155,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *names)
         Py_DECREF(self);
         return NULL;
     }
+    state->process = getpid();
     self->next = state->engines;
     if (self->next != NULL)
         self->next->previous = self;
@@ -147,8 +163,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *names)
     return (PyObject *)self;
 }
 
-static void leave_list(wo_py_engine *self) {
-    wo_py_state *state = wo_py_state_of((PyObject *)self);
+static void leave_list(wo_py_state *state, wo_py_engine *self) {
     if (self->previous != NULL)
         self->previous->next = self->next;
     else if (state->engines == self)
@@ -157,11 +172,7 @@ static void leave_list(wo_py_engine *self) {
         self->next->previous = self->previous;
 }
 
-/* An engine is never collected during a call, for the caller holds it; nor with an open Exec, which holds it too. */
-static void engine_dealloc(PyObject *object) {
-    wo_py_engine *self = (wo_py_engine *)object;
-    PyTypeObject *type = Py_TYPE(object);
-    leave_list(self);
+static void give_up_handles(wo_py_engine *self) {
     Py_BEGIN_ALLOW_THREADS
     if (self->engine != NULL) {
         wo_device *device = wo_engine_device(self->engine);
@@ -175,6 +186,19 @@ static void engine_dealloc(PyObject *object) {
         self->ties = tie->next;
         wo_py_network_release(tie->network);
         PyMem_Free(tie);
+    }
+}
+
+/* An engine is never collected during a call, for the caller holds it; nor with an open Exec, which holds it too. */
+static void engine_dealloc(PyObject *object) {
+    wo_py_engine *self = (wo_py_engine *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    wo_py_state *state = wo_py_state_of(object);
+    leave_list(state, self);
+    if (!inherited(state)) {
+        if (state->engines == NULL)
+            state->process = 0;
+        give_up_handles(self);
     }
     type->tp_free(object);
     Py_DECREF(type);

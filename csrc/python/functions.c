@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { MOST_THREADS = 4096 };
+enum { MOST_THREADS = 1024 };
 
 wo_status wo_py_device_open(const char *name, wo_device **out, wo_error *err) {
     /* The dry device records instead of computing; it is the planner's own. */
@@ -21,7 +21,7 @@ static PyObject *set_num_threads(PyObject *module, PyObject *args, PyObject *nam
     PyObject *value;
     int64_t threads;
     if (!PyArg_ParseTupleAndKeywords(args, names, "O:set_num_threads", keywords, &value) ||
-        wo_py_int(value, "threads", 1, MOST_THREADS, &threads) < 0)
+        wo_py_int(value, "threads", 1, MOST_THREADS, &threads) < 0 || wo_py_check_process(PyModule_GetState(module)) < 0)
         return NULL;
     wo_error err;
     wo_status status;
@@ -70,7 +70,7 @@ static wo_device *open_named(PyObject *module, PyObject *args, PyObject *names) 
     PyObject *value = NULL;
     const char *name = "cpu";
     if (!PyArg_ParseTupleAndKeywords(args, names, "|O", keywords, &value) ||
-        (value != NULL && wo_py_string(value, "name", &name) < 0))
+        wo_py_check_process(PyModule_GetState(module)) < 0 || (value != NULL && wo_py_string(value, "name", &name) < 0))
         return NULL;
     wo_error err;
     wo_device *device = NULL;

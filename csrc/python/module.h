@@ -23,6 +23,7 @@ typedef struct wo_py_state {
     PyObject *exceptions[WO_STATUS_COUNT]; /* by status; NULL for WO_OK */
     PyTypeObject *store, *component, *networks[3], *plan, *engine, *exec; /* networks: by wo_py_kind */
     wo_py_engine *engines;     /* those alive, not counted */
+    pid_t process;             /* whose engines these are; 0 when there are none */
     int64_t running;           /* jobs on core threads */
     bool exiting;              /* the interpreter is going down: */
     unsigned long exit_thread; /* only this thread may still start jobs */
@@ -166,6 +167,8 @@ void wo_py_request_fini(wo_py_request *request);
 
 /* ---- engine.c ---- */
 PyTypeObject *wo_py_engine_type(PyObject *module);
+/* Core threads do not survive fork(): RuntimeError in a child of a process that had engines. */
+int wo_py_check_process(const wo_py_state *state);
 /* BusyError when a call runs already. */
 int wo_py_engine_check_idle(const wo_py_engine *engine);
 /* Runs a job on the engine's core thread, after check_idle. cancel: the token that Ctrl-C requests, or

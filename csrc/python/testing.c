@@ -4,8 +4,6 @@
 #include "base/memory.h"
 #include "device/cpu/cpu.h"
 
-#include <string.h>
-
 /* A static method has no self. Only one module of this name is ever loaded in a process, in the main interpreter, so its type
  * is found through the import system. */
 static wo_py_state *find_state(void) {
@@ -154,7 +152,8 @@ static PyObject *probe_peak(PyObject *Py_UNUSED(none), PyObject *args, PyObject 
     static const char *const words[] = {"float32", "bfloat16", NULL};
     PyObject *value;
     int kind;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "O:probe_peak", keywords, &value) ||
+    wo_py_state *state = find_state();
+    if (state == NULL || wo_py_check_process(state) < 0 || !PyArg_ParseTupleAndKeywords(args, names, "O:probe_peak", keywords, &value) ||
         wo_py_word(value, "kind", words, &kind) < 0)
         return NULL;
     double peak;

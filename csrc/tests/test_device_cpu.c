@@ -286,11 +286,11 @@ static void the_budget_respects_the_limits_of_every_control_group_above(void) {
     wo_device_close(d);
 }
 
-static void every_open_yields_the_one_device_and_streams_keep_it_open(void) {
+static void every_open_yields_its_own_device_and_streams_keep_it_open(void) {
     wo_device *a = open_cpu(), *b = open_cpu();
     wo_stream *s = NULL;
     int64_t x = 1, y = 2;
-    CHECK(a == b && strcmp(a->name, "cpu") == 0);
+    CHECK(a != b && strcmp(a->name, "cpu") == 0 && strcmp(b->name, "cpu") == 0);
     CHECK_OK(a->stream->create(a, "last", &s, &err), &err);
     wo_device_close(a);
     wo_device_close(b);
@@ -300,6 +300,32 @@ static void every_open_yields_the_one_device_and_streams_keep_it_open(void) {
     a->stream->destroy(s);
     CHECK(wo_memory_current() == 0);
     wo_device_close(NULL);
+}
+
+static void what_stops_one_device_does_not_touch_another(void) {
+    wo_device *a = open_cpu(), *b = open_cpu();
+    wo_stream *s[2] = {NULL};
+    wo_cancel cancel = {0};
+    wo_error failure;
+    int64_t x = 1, y = 2, z = 3;
+    CHECK_OK(a->stream->create(a, "stopped", &s[0], &err), &err);
+    CHECK_OK(b->stream->create(b, "going on", &s[1], &err), &err);
+    a->stream->set_cancel(a, &cancel);
+    wo_cancel_request(&cancel);
+    CHECK_OK(a->stream->copy(s[0], &y, &x, sizeof x, &err), &err);
+    CHECK_STATUS(a->stream->sync(s[0], &err), WO_ECANCELLED);
+    wo_error_set(&failure, WO_EDEVICE, "made up");
+    a->stream->post_error(a, &failure);
+    CHECK_OK(b->stream->copy(s[1], &z, &x, sizeof x, &err), &err);
+    CHECK_OK(b->stream->sync(s[1], &err), &err);
+    CHECK(y == 2 && z == 1);
+    b->stream->post_error(b, &failure);
+    a->stream->clear_error(a);
+    CHECK_STATUS(b->stream->sync(s[1], &err), WO_EDEVICE);
+    a->stream->destroy(s[0]);
+    b->stream->destroy(s[1]);
+    wo_device_close(a);
+    wo_device_close(b);
 }
 
 static void opening_without_memory_is_a_clean_error(void) {
@@ -391,7 +417,8 @@ int main(void) {
     an_instruction_set_is_used_only_where_cpu_and_system_have_all_of_it();
     the_peak_of_each_instruction_set_can_be_probed();
     the_budget_respects_the_limits_of_every_control_group_above();
-    every_open_yields_the_one_device_and_streams_keep_it_open();
+    every_open_yields_its_own_device_and_streams_keep_it_open();
+    what_stops_one_device_does_not_touch_another();
     opening_without_memory_is_a_clean_error();
     fixed_bytes_are_what_the_device_and_two_streams_hold();
     threads_can_change_while_a_stream_computes();

@@ -49,6 +49,19 @@ def test_other_engines_work_meanwhile(engine: core.Engine, models: Models) -> No
     assert np.array_equal(slow.outcome, expected)
 
 
+def test_a_cancelled_engine_does_not_stop_another(engine: core.Engine, models: Models) -> None:
+    expected = velocity(engine, models, {})
+    other = core.Engine()
+    plan = models.plan(other, {"level": "resident"})
+    with core.Exec(other, models.transformer, plan) as execution:
+        execution.prepare(embeds(), **SIZES)
+        with Slow(engine, models) as slow:
+            engine.cancel()
+            for _ in range(10):
+                assert np.array_equal(execution.step(latents(), TIMES), expected)
+    assert isinstance(slow.outcome, KeyboardInterrupt)
+
+
 def test_cancel_stops_the_call_of_another_thread(engine: core.Engine, models: Models) -> None:
     with Slow(engine, models) as slow:
         engine.cancel()
@@ -187,6 +200,46 @@ def test_a_subinterpreter_is_refused_cleanly() -> None:
         """
     )
     assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
+
+
+def test_a_forked_child_gets_an_error_and_no_deadlock() -> None:
+    done = run_python(
+        """
+        import os, pathlib, json
+        import wanoffload._core as core
+        folder = pathlib.Path(core.__file__).parent / "demo_model/vae"
+        engine = core.Engine()
+        model = core.VaeDecoder(core.Store(folder), json.loads((folder / "config.json").read_text()), "float32")
+        execution = core.Exec(engine, model, model.plan(engine, 2, 2, {"level": "block", "tier": "disk"}))
+        if (child := os.fork()) == 0:
+            for call in [engine.held, core.Engine, execution.close, lambda: core.set_num_threads(1)]:
+                try:
+                    call()
+                except RuntimeError as error:
+                    print("fork" in str(error), flush=True)
+            del execution, engine, model, call
+            print("gone", flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        print(execution.close()["passes"])
+        """
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["True"] * 4 + ["gone", "0"]), done.stderr
+
+
+def test_a_forked_child_may_make_the_first_engine() -> None:
+    done = run_python(
+        """
+        import os
+        import wanoffload._core as core
+        core.Engine().held()
+        if (child := os.fork()) == 0:
+            print(core.Engine().held()["arena_bytes"], flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
 def test_importing_the_core_starts_no_threads() -> None:

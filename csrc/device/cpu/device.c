@@ -1,5 +1,6 @@
-/* The process's one cpu device: the compute pool, the sticky error, and memory. It is counted, because the pool belongs to the machine
- * and not to whoever opened it; the number of threads that was set outlives the last close. */
+/* The cpu device. Each open yields a device of its own, with its own sticky error and cancel token, so that what stops one
+ * engine never touches another. The compute pool belongs to the machine: all devices share it, it goes with the last of
+ * them, and the number of threads that was set outlives it. */
 #include "device/cpu/internal.h"
 
 #include "base/memory.h"
@@ -45,14 +46,11 @@ static const wo_memory_api memory_api = {
     .budget = budget,
 };
 
-/* `opening` guards the count, the pool's coming and going, and the number of threads. */
+/* `opening` guards the list of devices and their counts, the pool's coming and going, and the number of threads. */
 static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
-static int opened;
-static int threads_set; /* 0: nobody has asked for a number */
-static wo_cpu_device the_device = {
-    .head = {.name = "cpu", .memory = &memory_api, .stream = &wo_cpu_stream_api, .ops = &wo_cpu_ops_api},
-    .lock = PTHREAD_MUTEX_INITIALIZER,
-};
+static wo_cpu_device *devices; /* those open */
+static wo_pool *the_pool;      /* there while a device is */
+static int threads_set;        /* 0: nobody has asked for a number */
 
 static wo_status initial_threads(int *out, wo_error *err) {
     const char *text = getenv("WANOFFLOAD_NUM_THREADS");
@@ -73,50 +71,75 @@ static wo_status initial_threads(int *out, wo_error *err) {
 }
 
 static void count_fixed_bytes(void) {
-    the_device.head.fixed_bytes = (uint64_t)wo_pool_threads(the_device.pool) * WO_CPU_SCRATCH_BYTES +
-                                  (uint64_t)WO_CPU_PLANNED_STREAMS * wo_cpu_stream_bytes();
+    for (wo_cpu_device *d = devices; d != NULL; d = d->next)
+        d->head.fixed_bytes = (uint64_t)wo_pool_threads(the_pool) * WO_CPU_SCRATCH_BYTES +
+                              (uint64_t)WO_CPU_PLANNED_STREAMS * wo_cpu_stream_bytes();
 }
 
-static wo_status open_first(wo_error *err) {
+static wo_status need_pool(wo_error *err) {
     int threads = 0;
+    if (the_pool != NULL)
+        return WO_OK;
     WO_TRY(wo_cpu_isa_init(err));
     WO_TRY(initial_threads(&threads, err));
-    WO_TRY(wo_pool_create(threads, WO_CPU_SCRATCH_BYTES, &the_device.pool, err));
+    return wo_pool_create(threads, WO_CPU_SCRATCH_BYTES, &the_pool, err);
+}
+
+/* With `opening` held, as the two above. */
+static wo_status open_device(wo_cpu_device **out, wo_error *err) {
+    wo_cpu_device *d = calloc(1, sizeof *d);
+    if (d == NULL)
+        WO_FAIL(err, WO_ENOMEMORY, "no memory for a cpu device");
+    const wo_status status = need_pool(err);
+    if (status != WO_OK) {
+        free(d);
+        return status;
+    }
+    d->head = (wo_device){.name = "cpu", .memory = &memory_api, .stream = &wo_cpu_stream_api, .ops = &wo_cpu_ops_api};
+    d->pool = the_pool;
+    d->holders = 1;
+    pthread_mutex_init(&d->lock, NULL);
+    d->next = devices;
+    devices = d;
     count_fixed_bytes();
-    atomic_store(&the_device.cancel, NULL);
-    atomic_store(&the_device.failed, WO_OK);
-    the_device.chaos_seed = 0;
-    the_device.chaos_delay = 0;
+    *out = d;
     return WO_OK;
 }
 
 wo_status wo_cpu_open(wo_device **out, wo_error *err) {
+    wo_cpu_device *d = NULL;
     pthread_mutex_lock(&opening);
-    const wo_status status = opened > 0 ? WO_OK : open_first(err);
-    if (status == WO_OK) {
-        opened++;
-        *out = &the_device.head;
-    }
+    const wo_status status = open_device(&d, err);
     pthread_mutex_unlock(&opening);
+    if (status == WO_OK)
+        *out = &d->head;
     return status;
 }
 
 void wo_cpu_retain(wo_cpu_device *d) {
     pthread_mutex_lock(&opening);
-    assert(d == &the_device && opened > 0);
-    (void)d;
-    opened++;
+    assert(d->holders > 0);
+    d->holders++;
     pthread_mutex_unlock(&opening);
 }
 
-void wo_cpu_close(wo_device *d) {
-    if (d == NULL)
+void wo_cpu_close(wo_device *device) {
+    if (device == NULL)
         return;
+    wo_cpu_device *d = (wo_cpu_device *)device;
     pthread_mutex_lock(&opening);
-    assert(d == &the_device.head && opened > 0);
-    if (--opened == 0) {
-        wo_pool_destroy(the_device.pool);
-        the_device.pool = NULL;
+    assert(d->holders > 0);
+    if (--d->holders == 0) {
+        wo_cpu_device **link = &devices;
+        while (*link != d)
+            link = &(*link)->next;
+        *link = d->next;
+        pthread_mutex_destroy(&d->lock);
+        free(d);
+    }
+    if (devices == NULL) {
+        wo_pool_destroy(the_pool);
+        the_pool = NULL;
     }
     pthread_mutex_unlock(&opening);
 }
@@ -125,11 +148,10 @@ wo_status wo_cpu_set_threads(int threads, wo_error *err) {
     if (threads < 1 || threads > WO_CPU_MAX_THREADS)
         WO_FAIL(err, WO_EVALUE, "the number of threads is %d; it must be from 1 to %d", threads, WO_CPU_MAX_THREADS);
     pthread_mutex_lock(&opening);
-    const wo_status status = opened > 0 ? wo_pool_resize(the_device.pool, threads, err) : WO_OK;
+    const wo_status status = the_pool != NULL ? wo_pool_resize(the_pool, threads, err) : WO_OK;
     if (status == WO_OK)
         threads_set = threads;
-    if (status == WO_OK && opened > 0)
-        count_fixed_bytes();
+    count_fixed_bytes();
     pthread_mutex_unlock(&opening);
     return status;
 }
@@ -137,8 +159,8 @@ wo_status wo_cpu_set_threads(int threads, wo_error *err) {
 int wo_cpu_threads(void) {
     int threads = 0;
     pthread_mutex_lock(&opening);
-    if (opened > 0) {
-        threads = wo_pool_threads(the_device.pool);
+    if (the_pool != NULL) {
+        threads = wo_pool_threads(the_pool);
     } else if (initial_threads(&threads, NULL) != WO_OK) {
         char reason[128];
         threads = wo_pool_default_threads(reason, sizeof reason);

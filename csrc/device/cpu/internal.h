@@ -22,7 +22,9 @@ struct wo_cpu_stream;
 
 typedef struct wo_cpu_device {
     wo_device head;
-    wo_pool *pool;
+    wo_pool *pool; /* shared by all devices of the process */
+    int holders;   /* whoever opened it, and its streams; guarded by device.c's own lock, as is next */
+    struct wo_cpu_device *next;
     _Atomic(wo_cancel *) cancel;
     atomic_int failed; /* the code of `error`, readable without the lock */
     pthread_mutex_t lock; /* guards everything below */
@@ -32,7 +34,7 @@ typedef struct wo_cpu_device {
     double chaos_delay;
 } wo_cpu_device;
 
-/* device.c. Counted: every open of the process yields the same device; streams hold one count each. */
+/* device.c. Every open yields a device of its own over one pool. Counted: streams hold a device too. */
 wo_status wo_cpu_open(wo_device **out, wo_error *err);
 void wo_cpu_close(wo_device *d);
 void wo_cpu_retain(wo_cpu_device *d);
