@@ -46,6 +46,13 @@ wo_status wo_apply_linear_layer(wo_exec *x, const wo_layer *layer, wo_linear_arg
     return wo_exec_done(x, layer, err);
 }
 
+wo_status wo_apply_linear_held(wo_exec *x, const wo_layer *layer, const wo_tensor *params, wo_linear_args *args, wo_error *err) {
+    if (params == NULL)
+        return wo_apply_linear_layer(x, layer, args, err);
+    wo_apply_params(args, params, layer->params);
+    return wo_apply_linear(x, args, err);
+}
+
 wo_status wo_apply_rms_norm_layer(wo_exec *x, const wo_layer *layer, wo_rms_norm_args *args, wo_error *err) {
     const wo_tensor *params;
     WO_TRY(wo_exec_use(x, layer, &params, err));

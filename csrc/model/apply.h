@@ -15,7 +15,9 @@ wo_status wo_apply_unary(wo_exec *x, wo_unary_kind kind, const wo_tensor *from, 
 void wo_apply_params(wo_linear_args *args, const wo_tensor *params, int32_t count);
 /* Uses the layer for this one linear and lets it go. */
 wo_status wo_apply_linear_layer(wo_exec *x, const wo_layer *layer, wo_linear_args *args, wo_error *err);
-/* The same for a norm: weight (and bias, where the layer has one) from the layer. */
+/* The same for a layer that may be in use already: params are then its own, else NULL. */
+wo_status wo_apply_linear_held(wo_exec *x, const wo_layer *layer, const wo_tensor *params, wo_linear_args *args, wo_error *err);
+/* As linear_layer for a norm: weight (and bias, where the layer has one) from the layer. */
 wo_status wo_apply_rms_norm_layer(wo_exec *x, const wo_layer *layer, wo_rms_norm_args *args, wo_error *err);
 wo_status wo_apply_layer_norm_layer(wo_exec *x, const wo_layer *layer, wo_layer_norm_args *args, wo_error *err);
 

@@ -1,8 +1,8 @@
-/* The three networks of text to video. Written once over ops/ and offload/; maths and names in the specification of each file's head comment.
+/* The three networks of text to video, written once over ops/ and offload/. Sources of maths and names stand at the head of each file.
  * Every create claims its tensors from the store (diffusers names), lists the rest as unused, and fails by name on what is missing.
  *
- * dtype: of matrix operands and of weights held: F32, BF16, or F16 (weights held F16, operands F32). Islands (norm weights, biases, modulation tables, time embedding,
- * head) are F32.
+ * dtype: of matrix operands and of weights held: F32, BF16, or F16 (weights held F16, operands F32). Islands (patch and time embedding,
+ * post_quant_conv, head of the transformer, norm weights, biases, modulation tables) are F32.
  */
 #ifndef WO_MODEL_MODEL_H
 #define WO_MODEL_MODEL_H
@@ -38,14 +38,14 @@ typedef struct wo_transformer wo_transformer;
 wo_status wo_transformer_create(wo_store *store, const wo_transformer_config *config, wo_dtype dtype, wo_transformer **out, wo_error *err);
 void wo_transformer_destroy(wo_transformer *m);
 wo_component *wo_transformer_component(const wo_transformer *m);
-/* Text of one batch item: `rows` rows given in all, of which the first `real` may differ from zero (real = index of the last non-zero row + 1). When
- * rows - real >= 2 the zero rows are folded into one key with bias ln(rows - real), unless unfolded is set (tests). */
+/* Text of one batch item: `rows` rows given in all, of which the first `real` may differ from zero (real = index of the last non-zero
+ * row + 1, or 0). When rows - real >= 2 the zero rows are folded into one key with bias ln(rows - real), unless unfolded is set (tests). */
 typedef struct wo_text {
     int64_t rows, real;
     const float *embeds; /* F32 [real, text_dim]; NULL when planning */
 } wo_text;
-/* PREPARE computes the text context (and, with the cache, each block's keys and values) into kept memory of the exec, under `generation`; it must run
- * once before the first STEP of that generation and again when the texts change. STEP computes the velocity of every batch item. */
+/* PREPARE computes the text context (and, with the cache, each block's keys and values) into kept memory of the exec; it must run before
+ * the first STEP and again when the texts change. STEP computes the velocity of every batch item. PREPARE reads sizes and text only. */
 typedef struct wo_transformer_request {
     int64_t batch, frames, height, width; /* of the latents, per item; height, width even */
     const wo_text *text;                  /* [batch] */
@@ -67,11 +67,12 @@ typedef struct wo_vae_decoder wo_vae_decoder;
 wo_status wo_vae_decoder_create(wo_store *store, const wo_vae_config *config, wo_dtype dtype, wo_vae_decoder **out, wo_error *err);
 void wo_vae_decoder_destroy(wo_vae_decoder *m);
 wo_component *wo_vae_decoder_component(const wo_vae_decoder *m);
-/* FIRST decodes latent frame 0 to one frame (state from nothing); NEXT each later latent frame to as many frames as the temporal upsamplers make. */
+/* FIRST decodes latent frame 0 to one frame (state from nothing); NEXT each later latent frame to as many frames as the temporal
+ * upsamplers make. */
 typedef struct wo_vae_request {
     int64_t height, width;  /* of the latents */
     const float *latent;    /* F32 [z_dim, height, width] */
-    float *frames;          /* F32 [T, 8*height, 8*width, out_channels], clamped to [-1, 1] */
+    float *frames;          /* F32 [T, scale*height, scale*width, out_channels], clamped to [-1, 1] */
     bool unclamped;         /* leave values outside [-1, 1] as they are: tiles are blended first and clamped then */
 } wo_vae_request;
 enum { WO_VAE_FIRST, WO_VAE_NEXT, WO_VAE_PASSES };

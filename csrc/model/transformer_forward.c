@@ -1,6 +1,5 @@
-/* The two passes of the WAN transformer. PREPARE: text -> context -> (with the cache) keys and values of every block, kept.
- * STEP: latents and timesteps -> velocity. The items of the batch (prompts, both sides of guidance) are rows of the same products, so
- * one pass over the weights serves all of them; only attention looks at one item at a time.
+/* The two passes of the WAN transformer. A STEP: latents and timesteps -> velocity. The items of the batch (prompts, both sides of
+ * guidance) are rows of the same products, so one pass over the weights serves all of them; only attention looks at one item at a time.
  *
  *   X [B*S, d] float32  ->  LN, modulation  ->  q, k, v  ->  RMS, rope  ->  attention  ->  X += gate * to_out
  *                       ->  LN  ->  q; k, v of the text  ->  attention  ->  X += to_out
@@ -13,33 +12,10 @@
 
 #include <math.h>
 
-/* What of PREPARE a STEP finds again; keys and values have the block's index in the low half of the key. */
-enum { KEEP_CONTEXT, KEEP_ROPE_COS, KEEP_ROPE_SIN, KEEP_TEXT_K, KEEP_TEXT_V };
 /* Rows of the modulation of one block. */
 enum { SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_FFN, SCALE_FFN, GATE_FFN, MODULATIONS };
 /* Up to so many rows of text (of the longest item) its products run in the dot form. */
 enum { DOT_ROWS = 32 };
-
-typedef struct run {
-    const wo_transformer *m;
-    wo_exec *x;
-    const wo_transformer_request *r;
-    int64_t tokens, rows; /* of one item; of all items */
-    int64_t text_rows;    /* of all items, as computed */
-    wo_form text_form;
-    wo_tensor residual;   /* X, F32 [rows, width] */
-    wo_tensor time, modulation_base; /* e, F32 [batch, width]; e0, F32 [MODULATIONS * batch, width], batch inside */
-    wo_tensor cos, sin;
-} run;
-
-/* The zero rows are folded into one key where that saves any. */
-static bool is_folded(const run *p, const wo_text *text) {
-    return !p->r->unfolded && text->rows - text->real >= 2;
-}
-
-static int64_t computed_rows(const run *p, const wo_text *text) {
-    return is_folded(p, text) ? text->real + 1 : text->rows;
-}
 
 static wo_status check_request(const wo_transformer_request *r, wo_error *err) {
     const int64_t sizes[] = {r->batch, r->frames, r->height, r->width};
@@ -63,13 +39,13 @@ static wo_status check_request(const wo_transformer_request *r, wo_error *err) {
     return WO_OK;
 }
 
-static wo_status run_init(run *p, const wo_transformer *m, wo_exec *x, const wo_transformer_request *r, wo_error *err) {
+static wo_status run_init(wo_transformer_run *p, const wo_transformer *m, wo_exec *x, const wo_transformer_request *r, wo_error *err) {
     int64_t longest = 0;
     WO_TRY(check_request(r, err));
-    *p = (run){.m = m, .x = x, .r = r, .tokens = r->frames * (r->height / 2) * (r->width / 2)};
+    *p = (wo_transformer_run){.m = m, .x = x, .r = r, .tokens = r->frames * (r->height / 2) * (r->width / 2)};
     p->rows = r->batch * p->tokens;
     for (int64_t b = 0; b < r->batch; b++) {
-        int64_t rows = computed_rows(p, &r->text[b]);
+        int64_t rows = wo_transformer_text_rows(p, &r->text[b]);
         p->text_rows += rows;
         longest = rows > longest ? rows : longest;
     }
@@ -77,90 +53,9 @@ static wo_status run_init(run *p, const wo_transformer *m, wo_exec *x, const wo_
     return WO_OK;
 }
 
-static wo_status keep(const run *p, int what, int64_t block, const wo_tensor *like, wo_tensor *out, wo_error *err) {
-    bool fresh;
-    uint64_t key = (uint64_t)what << 32 | (uint64_t)block;
-    return wo_exec_keep(p->x, key, false, like->dtype, like->rank, like->shape, out, &fresh, err);
-}
-
-/* ---- PREPARE ---- */
-
-/* The text of all items, one after the other, in the dtype of operands; rows beyond the real ones are zero. */
-static wo_status load_text(const run *p, wo_tensor *text, wo_error *err) {
-    int64_t dim = p->m->config.text_dim, first = 0;
-    wo_tensor wide;
-    WO_TRY(wo_exec_new(p->x, &wide, err, WO_F32, p->text_rows, dim));
-    for (int64_t b = 0; b < p->r->batch; b++) {
-        const wo_text *item = &p->r->text[b];
-        int64_t rows = computed_rows(p, item);
-        if (item->real > 0) {
-            wo_tensor real = wo_tensor_rows(&wide, first, item->real);
-            WO_TRY(wo_exec_upload(p->x, &real, item->embeds, err));
-        }
-        if (rows > item->real) {
-            wo_tensor zero = wo_tensor_rows(&wide, first + item->real, rows - item->real);
-            wo_stream *s = wo_exec_stream(p->x);
-            WO_TRY(s->device->stream->zero(s, zero.data, wo_tensor_bytes(&zero), err));
-        }
-        first += rows;
-    }
-    if (p->m->compute == WO_F32) {
-        *text = wide;
-        return WO_OK;
-    }
-    WO_TRY(wo_exec_new(p->x, text, err, p->m->compute, p->text_rows, dim));
-    WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, &wide, text, err));
-    wo_exec_free(p->x, &wide);
-    return WO_OK;
-}
-
-/* k = RMS(context to_k), v = context to_v of one block. */
-static wo_status project_text(const run *p, int64_t block, const wo_tensor *context, wo_tensor *k, wo_tensor *v, wo_error *err) {
-    const wo_transformer_attention *a = &p->m->blocks[block].attn2;
-    wo_linear_args to_k = {.x = *context, .y = *k, .form = p->text_form}, to_v = {.x = *context, .y = *v, .form = p->text_form};
-    wo_rms_norm_args norm = {.x = *k, .y = *k, .eps = p->m->config.eps};
-    WO_TRY(wo_apply_linear_layer(p->x, a->to_k, &to_k, err));
-    WO_TRY(wo_apply_rms_norm_layer(p->x, a->norm_k, &norm, err));
-    return wo_apply_linear_layer(p->x, a->to_v, &to_v, err);
-}
-
-static wo_status prepare(run *p, wo_error *err) {
-    const wo_transformer *m = p->m;
-    bool cache = wo_exec_knobs(p->x)->cache_text;
-    wo_tensor text, hidden, context, table = wo_tensor_of(NULL, WO_F32, p->tokens, m->config.head_dim / 2);
-    wo_tensor shape = wo_tensor_of(NULL, m->compute, p->text_rows, m->width);
-    WO_TRY(load_text(p, &text, err));
-    WO_TRY(wo_exec_new(p->x, &hidden, err, m->compute, p->text_rows, m->width));
-    wo_linear_args in = {.x = text, .y = hidden, .form = p->text_form, .epilogue = WO_EPILOGUE_GELU_TANH};
-    WO_TRY(wo_apply_linear_layer(p->x, m->text_in, &in, err));
-    wo_exec_free(p->x, &text);
-    if (cache)
-        WO_TRY(wo_exec_new(p->x, &context, err, m->compute, p->text_rows, m->width));
-    else
-        WO_TRY(keep(p, KEEP_CONTEXT, 0, &shape, &context, err));
-    wo_linear_args out = {.x = hidden, .y = context, .form = p->text_form};
-    WO_TRY(wo_apply_linear_layer(p->x, m->text_out, &out, err));
-    wo_exec_free(p->x, &hidden);
-    for (int64_t i = 0; cache && i < m->config.num_layers; i++) {
-        wo_tensor k, v;
-        WO_TRY(keep(p, KEEP_TEXT_K, i, &shape, &k, err));
-        WO_TRY(keep(p, KEEP_TEXT_V, i, &shape, &v, err));
-        WO_TRY(project_text(p, i, &context, &k, &v, err));
-    }
-    if (cache)
-        wo_exec_free(p->x, &context);
-    WO_TRY(keep(p, KEEP_ROPE_COS, 0, &table, &p->cos, err));
-    WO_TRY(keep(p, KEEP_ROPE_SIN, 0, &table, &p->sin, err));
-    wo_rope_table_args rope = {.cos = p->cos, .sin = p->sin, .frames = p->r->frames, .height = p->r->height / 2,
-                               .width = p->r->width / 2, .head_dim = m->config.head_dim};
-    return wo_rope_table(wo_exec_stream(p->x), &rope, err);
-}
-
-/* ---- STEP ---- */
-
 /* e = L2(silu(L1(sinusoid t))) and e0 = Lp(silu(e)), all in float32. Each of the six parts of e0 is a product of its own, so that
  * the batch lies inside: a gate for all items is then one matrix. */
-static wo_status embed_time(run *p, wo_error *err) {
+static wo_status embed_time(wo_transformer_run *p, wo_error *err) {
     const wo_transformer *m = p->m;
     int64_t batch = p->r->batch, freq = m->config.freq_dim;
     const wo_tensor *params;
@@ -169,6 +64,8 @@ static wo_status embed_time(run *p, wo_error *err) {
     for (int64_t b = 0; b < batch; b++) {
         wo_tensor row = wo_tensor_rows(&waves, b, 1);
         wo_sinusoid_args args = {.y = wo_tensor_as(&row, freq), .t = p->r->timesteps != NULL ? p->r->timesteps[b] : 0.0f};
+        if (!isfinite(args.t))
+            WO_FAIL(err, WO_EVALUE, "transformer: the timestep of item %lld must be finite, but is %g", (long long)b, (double)args.t);
         WO_TRY(wo_sinusoid(wo_exec_stream(p->x), &args, err));
     }
     WO_TRY(wo_exec_new(p->x, &hidden, err, WO_F32, batch, m->width));
@@ -194,7 +91,8 @@ static wo_status embed_time(run *p, wo_error *err) {
 
 /* out[i * batch + b] = base[i * batch + b] + table[i], for the `parts` rows of a scale_shift_table. base may have one part, which then
  * serves every row of the table (the head adds e to both). */
-static wo_status modulate(const run *p, const wo_layer *layer, const wo_tensor *base, int parts, wo_tensor *out, wo_error *err) {
+static wo_status modulate(const wo_transformer_run *p, const wo_layer *layer, const wo_tensor *base, int parts, wo_tensor *out,
+                          wo_error *err) {
     int64_t batch = p->r->batch, width = p->m->width;
     const wo_tensor *params;
     WO_TRY(wo_exec_new(p->x, out, err, WO_F32, parts * batch, width));
@@ -209,11 +107,11 @@ static wo_status modulate(const run *p, const wo_layer *layer, const wo_tensor *
 }
 
 /* The part of a modulation that belongs to all items, [batch, width]. */
-static wo_tensor part_of(const run *p, const wo_tensor *modulation, int part) {
+static wo_tensor part_of(const wo_transformer_run *p, const wo_tensor *modulation, int part) {
     return wo_tensor_rows(modulation, part * p->r->batch, p->r->batch);
 }
 
-static wo_status embed_patches(run *p, wo_error *err) {
+static wo_status embed_patches(wo_transformer_run *p, wo_error *err) {
     const wo_transformer_request *r = p->r;
     int64_t channels = p->m->config.in_channels;
     wo_tensor latents, patches;
@@ -234,21 +132,21 @@ static wo_status embed_patches(run *p, wo_error *err) {
 }
 
 /* Rows [first, first + rows) of an item's tensor [all, width] as heads. */
-static wo_tensor heads_of(const run *p, const wo_tensor *t, int64_t first, int64_t rows) {
+static wo_tensor heads_of(const wo_transformer_run *p, const wo_tensor *t, int64_t first, int64_t rows) {
     wo_tensor part = wo_tensor_rows(t, first, rows);
     return wo_tensor_as(&part, rows, p->m->config.num_heads, p->m->config.head_dim);
 }
 
-static wo_status attend(const run *p, const wo_tensor *q, const wo_tensor *k, const wo_tensor *v, const wo_tensor *o, float bias,
-                        wo_error *err) {
+static wo_status attend(const wo_transformer_run *p, const wo_tensor *q, const wo_tensor *k, const wo_tensor *v, const wo_tensor *o,
+                        float bias, wo_error *err) {
     wo_attention_args args = {.q = *q, .k = *k, .v = *v, .o = *o, .scale = 1.0f / sqrtf((float)p->m->config.head_dim),
                               .last_key_bias = bias};
     return wo_apply_attention(p->x, &args, err);
 }
 
 /* One projection of y into fresh memory, normalised and rotated where asked. */
-static wo_status project(const run *p, const wo_layer *layer, const wo_layer *norm, bool rotate, const wo_tensor *y, wo_tensor *out,
-                         wo_error *err) {
+static wo_status project(const wo_transformer_run *p, const wo_layer *layer, const wo_layer *norm, bool rotate, const wo_tensor *y,
+                         wo_tensor *out, wo_error *err) {
     WO_TRY(wo_exec_new(p->x, out, err, p->m->compute, p->rows, p->m->width));
     wo_linear_args args = {.x = *y, .y = *out};
     WO_TRY(wo_apply_linear_layer(p->x, layer, &args, err));
@@ -263,7 +161,7 @@ static wo_status project(const run *p, const wo_layer *layer, const wo_layer *no
     return wo_apply_rms_norm_layer(p->x, norm, &rms, err);
 }
 
-static wo_status self_attention(run *p, const wo_transformer_block *block, const wo_tensor *modulation, wo_error *err) {
+static wo_status self_attention(wo_transformer_run *p, const wo_transformer_block *block, const wo_tensor *modulation, wo_error *err) {
     wo_tensor y, q, k, v, o;
     WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, p->rows, p->m->width));
     wo_layer_norm_args norm = {.x = p->residual, .y = y, .scale = part_of(p, modulation, SCALE_ATTN),
@@ -290,7 +188,7 @@ static wo_status self_attention(run *p, const wo_transformer_block *block, const
 }
 
 /* Queries of the cross attention: q = RMS(to_q LN(X)). Without cross_attn_norm X itself is projected. */
-static wo_status cross_queries(run *p, const wo_transformer_block *block, wo_tensor *q, wo_error *err) {
+static wo_status cross_queries(wo_transformer_run *p, const wo_transformer_block *block, wo_tensor *q, wo_error *err) {
     wo_tensor y;
     WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, p->rows, p->m->width));
     if (block->norm2 != NULL) {
@@ -304,32 +202,19 @@ static wo_status cross_queries(run *p, const wo_transformer_block *block, wo_ten
     return WO_OK;
 }
 
-/* Keys and values of the text: kept by PREPARE, or computed again, by the same calls, from the context that it kept. */
-static wo_status text_keys(const run *p, int64_t index, wo_tensor *k, wo_tensor *v, wo_error *err) {
-    wo_tensor shape = wo_tensor_of(NULL, p->m->compute, p->text_rows, p->m->width), context;
-    if (wo_exec_knobs(p->x)->cache_text) {
-        WO_TRY(keep(p, KEEP_TEXT_K, index, &shape, k, err));
-        return keep(p, KEEP_TEXT_V, index, &shape, v, err);
-    }
-    WO_TRY(keep(p, KEEP_CONTEXT, 0, &shape, &context, err));
-    WO_TRY(wo_exec_new(p->x, k, err, p->m->compute, p->text_rows, p->m->width));
-    WO_TRY(wo_exec_new(p->x, v, err, p->m->compute, p->text_rows, p->m->width));
-    return project_text(p, index, &context, k, v, err);
-}
-
-static wo_status cross_attention(run *p, int64_t index, wo_error *err) {
+static wo_status cross_attention(wo_transformer_run *p, int64_t index, wo_error *err) {
     const wo_transformer_block *block = &p->m->blocks[index];
     int64_t first = 0;
     wo_tensor q, k, v, o;
     WO_TRY(cross_queries(p, block, &q, err));
-    WO_TRY(text_keys(p, index, &k, &v, err));
+    WO_TRY(wo_transformer_text_keys(p, index, &k, &v, err));
     WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, p->rows, p->m->width));
     for (int64_t b = 0; b < p->r->batch; b++) {
         const wo_text *text = &p->r->text[b];
-        int64_t rows = computed_rows(p, text);
+        int64_t rows = wo_transformer_text_rows(p, text);
         wo_tensor qb = heads_of(p, &q, b * p->tokens, p->tokens), ob = heads_of(p, &o, b * p->tokens, p->tokens);
         wo_tensor kb = heads_of(p, &k, first, rows), vb = heads_of(p, &v, first, rows);
-        WO_TRY(attend(p, &qb, &kb, &vb, &ob, is_folded(p, text) ? logf((float)(text->rows - text->real)) : 0.0f, err));
+        WO_TRY(attend(p, &qb, &kb, &vb, &ob, wo_transformer_is_folded(p, text) ? logf((float)(text->rows - text->real)) : 0.0f, err));
         first += rows;
     }
     wo_exec_free(p->x, &q);
@@ -343,8 +228,9 @@ static wo_status cross_attention(run *p, int64_t index, wo_error *err) {
     return WO_OK;
 }
 
-/* The feed-forward of the rows [first, first + rows), which are of one item, or are all rows of all items. */
-static wo_status feed_forward_rows(run *p, const wo_transformer_block *block, const wo_tensor *const *params,
+/* The feed-forward of the rows [first, first + rows), which are of one item, or are all rows of all items. params: of its two layers
+ * where they are in use, else NULL. */
+static wo_status feed_forward_rows(wo_transformer_run *p, const wo_transformer_block *block, const wo_tensor *const *params,
                                    const wo_tensor *modulation, int64_t first, int64_t rows, wo_error *err) {
     bool all = rows == p->rows;
     int64_t item = all ? 0 : first / p->tokens, items = all ? p->r->batch : 1, per_item = all ? p->tokens : rows;
@@ -356,37 +242,33 @@ static wo_status feed_forward_rows(run *p, const wo_transformer_block *block, co
     WO_TRY(wo_layer_norm(wo_exec_stream(p->x), &norm, err));
     WO_TRY(wo_exec_new(p->x, &hidden, err, p->m->compute, rows, p->m->config.ffn_dim));
     wo_linear_args in = {.x = y, .y = hidden, .epilogue = WO_EPILOGUE_GELU_TANH};
-    wo_apply_params(&in, params[0], block->ffn_in->params);
-    WO_TRY(wo_apply_linear(p->x, &in, err));
+    WO_TRY(wo_apply_linear_held(p->x, block->ffn_in, params[0], &in, err));
     wo_exec_free(p->x, &y);
     wo_linear_args out = {.x = hidden, .y = residual, .other = residual, .epilogue = WO_EPILOGUE_GATE,
                           .gate = wo_tensor_rows(&gate, item, items), .rows_per_gate = per_item};
-    wo_apply_params(&out, params[1], block->ffn_out->params);
-    WO_TRY(wo_apply_linear(p->x, &out, err));
+    WO_TRY(wo_apply_linear_held(p->x, block->ffn_out, params[1], &out, err));
     wo_exec_free(p->x, &hidden);
     return WO_OK;
 }
 
-/* All rows at once, or item by item in chunks of the plan's choice. */
-static wo_status feed_forward(run *p, const wo_transformer_block *block, const wo_tensor *modulation, wo_error *err) {
+/* All rows at once, one layer after the other; or item by item in chunks of the plan's choice, with both layers in use together. */
+static wo_status feed_forward(wo_transformer_run *p, const wo_transformer_block *block, const wo_tensor *modulation, wo_error *err) {
     int64_t chunk = wo_exec_knobs(p->x)->row_chunk;
-    const wo_tensor *params[2];
+    const wo_tensor *params[2] = {NULL, NULL};
+    if (chunk <= 0 || chunk >= p->rows)
+        return feed_forward_rows(p, block, params, modulation, 0, p->rows, err);
     WO_TRY(wo_exec_use(p->x, block->ffn_in, &params[0], err));
     WO_TRY(wo_exec_use(p->x, block->ffn_out, &params[1], err));
-    if (chunk <= 0 || chunk >= p->rows) {
-        WO_TRY(feed_forward_rows(p, block, params, modulation, 0, p->rows, err));
-    } else {
-        for (int64_t b = 0; b < p->r->batch; b++)
-            for (int64_t first = 0; first < p->tokens; first += chunk) {
-                int64_t rows = p->tokens - first < chunk ? p->tokens - first : chunk;
-                WO_TRY(feed_forward_rows(p, block, params, modulation, b * p->tokens + first, rows, err));
-            }
-    }
+    for (int64_t b = 0; b < p->r->batch; b++)
+        for (int64_t first = 0; first < p->tokens; first += chunk) {
+            int64_t rows = p->tokens - first < chunk ? p->tokens - first : chunk;
+            WO_TRY(feed_forward_rows(p, block, params, modulation, b * p->tokens + first, rows, err));
+        }
     WO_TRY(wo_exec_done(p->x, block->ffn_in, err));
     return wo_exec_done(p->x, block->ffn_out, err);
 }
 
-static wo_status head(run *p, wo_error *err) {
+static wo_status head(wo_transformer_run *p, wo_error *err) {
     const wo_transformer_request *r = p->r;
     int64_t channels = p->m->config.out_channels;
     wo_tensor modulation, y, patches, velocity;
@@ -414,11 +296,9 @@ static wo_status head(run *p, wo_error *err) {
     return WO_OK;
 }
 
-static wo_status step(run *p, wo_error *err) {
+static wo_status step(wo_transformer_run *p, wo_error *err) {
     const wo_transformer *m = p->m;
-    wo_tensor table = wo_tensor_of(NULL, WO_F32, p->tokens, m->config.head_dim / 2);
-    WO_TRY(keep(p, KEEP_ROPE_COS, 0, &table, &p->cos, err));
-    WO_TRY(keep(p, KEEP_ROPE_SIN, 0, &table, &p->sin, err));
+    WO_TRY(wo_transformer_find_rope(p, err));
     WO_TRY(embed_patches(p, err));
     WO_TRY(embed_time(p, err));
     for (int64_t i = 0; i < m->config.num_layers; i++) {
@@ -434,7 +314,7 @@ static wo_status step(run *p, wo_error *err) {
 }
 
 wo_status wo_transformer_forward(const void *model, wo_exec *x, int pass, const void *request, wo_error *err) {
-    run p;
+    wo_transformer_run p;
     WO_TRY(run_init(&p, model, x, request, err));
-    return pass == WO_TRANSFORMER_PREPARE ? prepare(&p, err) : step(&p, err);
+    return pass == WO_TRANSFORMER_PREPARE ? wo_transformer_prepare(&p, err) : step(&p, err);
 }

@@ -253,42 +253,45 @@ static wo_status self_attention(run *p, const umt5_block *block, wo_error *err) 
     return WO_OK;
 }
 
-/* Layers of a feed-forward while they are in use. */
-enum { FFN_NORM, FFN_WI_0, FFN_WI_1, FFN_WO, FFN_LAYERS };
+/* Layers of a feed-forward that are in use together where its rows are cut. */
+enum { FFN_WI_0, FFN_WI_1, FFN_WO, FFN_LAYERS };
 
-static wo_status feed_forward_rows(run *p, const wo_tensor *const *params, int64_t first, int64_t rows, wo_error *err) {
-    const wo_umt5_config *c = &p->m->config;
-    wo_tensor residual = wo_tensor_rows(&p->residual, first, rows), y, gate, hidden;
-    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, rows, c->d_model));
-    wo_rms_norm_args norm = {.x = residual, .weight = params[FFN_NORM][0], .y = y, .eps = c->eps};
-    WO_TRY(wo_rms_norm(wo_exec_stream(p->x), &norm, err));
-    WO_TRY(wo_exec_new(p->x, &gate, err, p->m->compute, rows, c->d_ff));
-    wo_linear_args activated = {.x = y, .w = params[FFN_WI_0][0], .y = gate, .form = p->form, .epilogue = WO_EPILOGUE_GELU_TANH};
-    WO_TRY(wo_apply_linear(p->x, &activated, err));
-    WO_TRY(wo_exec_new(p->x, &hidden, err, p->m->compute, rows, c->d_ff));
-    wo_linear_args gated = {.x = y, .w = params[FFN_WI_1][0], .y = hidden, .other = gate, .form = p->form, .epilogue = WO_EPILOGUE_MUL};
-    WO_TRY(wo_apply_linear(p->x, &gated, err));
-    wo_exec_free(p->x, &y);
+/* X += wo(gelu(wi_0 y) * wi_1 y) for rows of y = RMS(X). params: of the layers where they are in use, else NULL. */
+static wo_status feed_forward_rows(run *p, const umt5_block *block, const wo_tensor *const *params, const wo_tensor *y, int64_t first,
+                                   int64_t rows, wo_error *err) {
+    wo_tensor in = wo_tensor_rows(y, first, rows), residual = wo_tensor_rows(&p->residual, first, rows), gate, hidden;
+    WO_TRY(wo_exec_new(p->x, &gate, err, p->m->compute, rows, p->m->config.d_ff));
+    wo_linear_args activated = {.x = in, .y = gate, .form = p->form, .epilogue = WO_EPILOGUE_GELU_TANH};
+    WO_TRY(wo_apply_linear_held(p->x, block->wi_0, params[FFN_WI_0], &activated, err));
+    WO_TRY(wo_exec_new(p->x, &hidden, err, p->m->compute, rows, p->m->config.d_ff));
+    wo_linear_args gated = {.x = in, .y = hidden, .other = gate, .form = p->form, .epilogue = WO_EPILOGUE_MUL};
+    WO_TRY(wo_apply_linear_held(p->x, block->wi_1, params[FFN_WI_1], &gated, err));
     wo_exec_free(p->x, &gate);
-    wo_linear_args out = {.x = hidden, .w = params[FFN_WO][0], .y = residual, .other = residual, .form = p->form,
-                          .epilogue = WO_EPILOGUE_ADD};
-    WO_TRY(wo_apply_linear(p->x, &out, err));
+    wo_linear_args out = {.x = hidden, .y = residual, .other = residual, .form = p->form, .epilogue = WO_EPILOGUE_ADD};
+    WO_TRY(wo_apply_linear_held(p->x, block->wo, params[FFN_WO], &out, err));
     wo_exec_free(p->x, &hidden);
     return WO_OK;
 }
 
+/* All rows at once, one layer after the other; or in chunks of the plan's choice, with the three layers in use together. */
 static wo_status feed_forward(run *p, const umt5_block *block, wo_error *err) {
     int64_t chunk = wo_exec_knobs(p->x)->row_chunk;
-    const wo_layer *layers[FFN_LAYERS] = {block->norm2, block->wi_0, block->wi_1, block->wo};
-    const wo_tensor *params[FFN_LAYERS];
-    for (int i = 0; i < FFN_LAYERS; i++)
+    const wo_layer *layers[FFN_LAYERS] = {block->wi_0, block->wi_1, block->wo};
+    const wo_tensor *params[FFN_LAYERS] = {NULL, NULL, NULL};
+    bool cut = chunk > 0 && chunk < p->rows;
+    wo_tensor y;
+    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, p->rows, p->m->config.d_model));
+    wo_rms_norm_args norm = {.x = p->residual, .y = y, .eps = p->m->config.eps};
+    WO_TRY(wo_apply_rms_norm_layer(p->x, block->norm2, &norm, err));
+    for (int i = 0; cut && i < FFN_LAYERS; i++)
         WO_TRY(wo_exec_use(p->x, layers[i], &params[i], err));
-    if (chunk <= 0)
-        chunk = p->rows;
-    for (int64_t first = 0; first < p->rows; first += chunk)
-        WO_TRY(feed_forward_rows(p, params, first, p->rows - first < chunk ? p->rows - first : chunk, err));
-    for (int i = 0; i < FFN_LAYERS; i++)
+    for (int64_t first = 0; cut && first < p->rows; first += chunk)
+        WO_TRY(feed_forward_rows(p, block, params, &y, first, p->rows - first < chunk ? p->rows - first : chunk, err));
+    for (int i = 0; cut && i < FFN_LAYERS; i++)
         WO_TRY(wo_exec_done(p->x, layers[i], err));
+    if (!cut)
+        WO_TRY(feed_forward_rows(p, block, params, &y, 0, p->rows, err));
+    wo_exec_free(p->x, &y);
     return WO_OK;
 }
 

@@ -125,7 +125,7 @@ def test_module_differs_from_diffusers(tmp_path: Path, module: str) -> None:
 def test_frames_differ_on_the_trained_checkpoint(demo_model: Path) -> None:
     folder = demo_model / "vae"
     model = AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.float32).eval()
-    latents = 2 * draw_latents(model, (5, 12, 12))
+    latents = 2 * draw_latents(model, (3, 8, 10))
     assert relative_l2(decode(folder, latents.numpy()), reference_of(model, latents)) <= BOUND
 
 
