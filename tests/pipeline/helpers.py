@@ -13,6 +13,7 @@ from checkpoints import write_text_encoder, write_transformer, write_vae
 import wanoffload
 
 SMALL: dict[str, Any] = {"height": 32, "width": 48, "num_frames": 5}
+CALL: dict[str, Any] = {**SMALL, "num_inference_steps": 2, "generator": 5}
 
 
 def open_pipeline(folder: Path, **options: Any) -> wanoffload.WanPipeline:
