@@ -26,6 +26,7 @@ class Outcome:
     visits: list[list[int]]
     report: dict[str, Any]
     pass_counts: list[int]
+    held_before: int  # counted host memory when the exec was opened
 
 
 class Subject:
@@ -59,12 +60,13 @@ class Subject:
         if before is not None:
             before(engine)
         plan = self.plan(engine, policy)
+        held = _core.host_memory()["current"]
         with _core.Exec(engine, self.component, plan) as execution:
             results = self.compute(execution)
         visits = [plan.visits(i) for i in range(len(plan.passes()))]
         bits = b"".join(result.tobytes() for result in results)
         report = execution.close()
-        return Outcome(bits, plan.summary(), plan.groups(), plan.passes(), visits, report, self.passes)
+        return Outcome(bits, plan.summary(), plan.groups(), plan.passes(), visits, report, self.passes, held)
 
 
 class TransformerSubject(Subject):

@@ -1,4 +1,4 @@
-"""Each wait of the streamer is needed: with a delay exactly there, cutting it changes the bits every time, leaving it never."""
+"""Each wait of the streamer is needed: with a delay there, cutting it changes the bits each time, leaving it never."""
 
 import pytest
 from offload.runs import TextEncoderSubject, TransformerSubject
