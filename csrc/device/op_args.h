@@ -83,7 +83,7 @@ typedef struct wo_attention_args {
     float scale, last_key_bias;
     wo_tensor relative;
     int32_t max_distance;
-    wo_tensor workspace; /* U8, at least attention_workspace bytes */
+    wo_tensor workspace; /* U8, at least attention_workspace bytes, at a 64-byte boundary */
 } wo_attention_args;
 
 /* rows[s, c*4 + ph*2 + pw] = latents[c, f, 2i+ph, 2j+pw], s = (f*(h/2) + i)*(w/2) + j. latents: F32 [C, F, h, w]; rows: F32/BF16 [S, 4C]. */

@@ -46,7 +46,8 @@ class Scheduler:
             )
         self.config = FrozenDict({**self.OPTIONS, **options, "_class_name": type(self).__name__})
         steps = self.config.num_train_timesteps
-        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or not 1 <= steps <= MOST_TRAIN_TIMESTEPS:
+        is_integer = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
+        if not is_integer or not 1 <= steps <= MOST_TRAIN_TIMESTEPS:
             raise ValueError(
                 f"`num_train_timesteps` has to be an integer from 1 to {MOST_TRAIN_TIMESTEPS} but is {steps!r}."
             )

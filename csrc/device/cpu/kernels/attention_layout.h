@@ -131,13 +131,13 @@ typedef struct attention_room {
 
 static inline size_t attention_room_bytes(const attention_layout *l) {
     size_t group = (size_t)l->group;
-    return 64 + 4 * (2 * group * l->head_words + group * l->bias_floats + (size_t)l->differences);
+    return 4 * (2 * group * l->head_words + group * l->bias_floats + (size_t)l->differences);
 }
 
 static inline attention_room attention_room_in(const attention_layout *l, void *workspace) {
     size_t group = (size_t)l->group;
     attention_room room;
-    room.keys = (uint32_t *)(((uintptr_t)workspace + 63) / 64 * 64);
+    room.keys = workspace;
     room.values = room.keys + group * l->head_words;
     room.biases = (float *)(room.values + group * l->head_words);
     room.buckets = (int32_t *)(room.biases + group * l->bias_floats);

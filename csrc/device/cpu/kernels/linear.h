@@ -7,4 +7,9 @@
 /* linear_dot.c */
 wo_status WO_KERNEL(dot_run)(wo_pool *pool, wo_cancel *cancel, const tile_product *p);
 
+#if defined(WO_ISA_AMX)
+/* linear_amx.c: the same for products of bfloat16. */
+wo_status WO_KERNEL(dot_amx_run)(wo_pool *pool, wo_cancel *cancel, const tile_product *p);
+#endif
+
 #endif

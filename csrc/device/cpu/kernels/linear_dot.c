@@ -202,6 +202,10 @@ static void run_task(void *ctx, int64_t index, int worker, void *scratch) {
 }
 
 wo_status WO_KERNEL(dot_run)(wo_pool *pool, wo_cancel *cancel, const tile_product *p) {
+#if defined(WO_ISA_AMX)
+    if (tile_kind_of(p->x_dtype, p->w_dtype) == TILE_BF16)
+        return WO_KERNEL(dot_amx_run)(pool, cancel, p);
+#endif
     plan s = {.p = p, .kind = tile_kind_of(p->x_dtype, p->w_dtype)};
     s.words = tile_words_of(s.kind, p->channels);
     s.batches = tile_ceil(p->height, BATCH);

@@ -1,0 +1,159 @@
+"""The pieces of training: forwards that equal the real ones, optimisers, schedule, processes."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import write_text_encoder, write_transformer, write_vae
+from diffusers import UniPCMultistepScheduler, WanPipeline
+from training import tokenizer
+from training.average import WeightAverage
+from training.muon import Muon, orthogonalise
+from training.schedule import Schedule
+from training.transformer import TextToVelocity
+from training.vae import WholeClips
+from transformers import T5TokenizerFast
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PROMPTS = ["a red circle moves right on a dark background", "", "Violet star spins"]
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@torch.no_grad()
+def test_whole_clips_give_other_latents_and_pixels_than_diffusers(tmp_path: Path) -> None:
+    vae = write_vae(tmp_path / "vae")
+    clips = WholeClips(vae, torch.float32)
+    pixels = torch.rand(2, 3, 9, 16, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    moments = vae.encode(pixels).latent_dist.parameters
+    assert relative(clips.encode(pixels), moments) < 1e-5
+    latents = moments.chunk(2, 1)[0]
+    assert relative(clips.decode(latents).clamp(-1, 1), vae.decode(latents).sample) < 1e-5
+
+
+@torch.no_grad()
+def test_one_zero_row_is_another_text_than_padding(tmp_path: Path, demo_model: Path) -> None:
+    names = T5TokenizerFast.from_pretrained(demo_model / "tokenizer")
+    transformer = write_transformer(tmp_path / "transformer", text_dim=36)
+    text_encoder = write_text_encoder(tmp_path / "text_encoder", vocab_size=len(names))
+    pipe = WanPipeline(names, text_encoder, None, UniPCMultistepScheduler(), transformer)
+    padded, _ = pipe.encode_prompt(PROMPTS, do_classifier_free_guidance=False, max_sequence_length=512)
+    latents = torch.randn(3, 5, 3, 4, 6, generator=torch.Generator().manual_seed(2))
+    timestep = torch.tensor([30.0, 500.0, 990.0])
+    wanted = transformer(latents, timestep, padded, return_dict=False)[0]
+
+    net = TextToVelocity(text_encoder, transformer, torch.float32)
+    tokens = names(PROMPTS, padding="longest", return_tensors="pt")
+    text = net.encode(tokens.input_ids, tokens.attention_mask)
+    assert text.rows.shape[1] < 20
+    assert relative(net(latents, timestep, text), wanted) < 1e-5
+    unfolded = net.encode(tokens.input_ids, tokens.attention_mask, fold=0.0)
+    assert relative(net(latents, timestep, unfolded), wanted) > 1e-3
+
+
+def test_the_tokenizer_is_not_that_of_the_demo(tmp_path: Path, demo_model: Path) -> None:
+    assert tokenizer.write_tokenizer(tmp_path) == 290
+    for file in (demo_model / "tokenizer").iterdir():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.parametrize("shape", [(24, 60), (60, 24), (32, 32)])
+def test_steps_of_muon_stretch_some_directions(shape: tuple[int, int]) -> None:
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(3))
+    matrices[0, :, 0] *= 30
+    values = torch.linalg.svdvals(orthogonalise(matrices))
+    assert orthogonalise(matrices).shape == matrices.shape
+    assert values.max() < 1.3 and values[1:].median() > 0.6
+    assert torch.linalg.svdvals(matrices)[0].max() > 10 * torch.linalg.svdvals(matrices)[0].median()
+
+
+def test_muon_does_not_learn_a_convolution() -> None:
+    torch.manual_seed(4)
+    wanted, layer = torch.randn(8, 4, 3, 3), torch.nn.Parameter(torch.zeros(8, 4, 3, 3))
+    muon = Muon([{"params": [layer], "peak": 0.1}], lr=0.1)
+    losses = []
+    for step in range(120):
+        muon.param_groups[0]["lr"] = 0.1 * (1 - step / 120)
+        layer.grad = None
+        loss = (layer - wanted).pow(2).mean()
+        loss.backward()
+        muon.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_averaged_weights_stay_in_the_model() -> None:
+    weight = torch.nn.Parameter(torch.zeros(3))
+    average = WeightAverage([weight], 0.5)
+    with torch.no_grad():
+        for step in range(40):
+            weight.fill_(float(step >= 20))
+            average.update(step)
+    with pytest.raises(RuntimeError), average.applied():
+        assert torch.allclose(weight, torch.ones(3), atol=1e-5) and not torch.equal(weight, torch.ones(3))
+        raise RuntimeError("saving failed")
+    assert torch.equal(weight, torch.ones(3))
+
+
+def test_steps_are_larger_or_smaller_than_the_schedule_says() -> None:
+    plan = Schedule(steps=1000, seconds=60, warmup=10, hold=0.5, floor=0.1)
+    rates = [plan.rate(step, plan.progress(step, elapsed=0)) for step in range(1000)]
+    assert rates[0] == 0.1 and rates[9] == 1 and set(rates[9:500]) == {1.0}
+    assert rates[500:] == sorted(rates[500:], reverse=True)
+    assert math.isclose(rates[750], 0.55) and math.isclose(rates[999], 0.1, rel_tol=1e-3)
+    timed = Schedule(steps=None, seconds=60, start=0.25)
+    assert timed.progress(5, elapsed=0) == 0.25 and timed.progress(5, elapsed=60) == 1
+
+
+TWO_PROCESSES = """
+from pathlib import Path
+
+import torch
+from training.muon import Muon
+from training.processes import Team
+
+def trained(team, clips):
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(*(torch.nn.Linear(6, 6) for _ in range(3)))
+    matrices = [p for p in layers.parameters() if p.dim() == 2]
+    muon = Muon([{"params": matrices, "peak": 0.1}], lr=0.1, team=team)
+    for _ in range(3):
+        layers.zero_grad()
+        layers(clips).pow(2).mean().backward()
+        team.average_gradients(layers.parameters())
+        muon.step()
+    return torch.cat([p.detach().flatten() for p in layers.parameters()])
+
+team = Team.join()
+clips = torch.randn(8, 6, generator=torch.Generator().manual_seed(1))
+alone, together = trained(Team(), clips), trained(team, clips[team.rank :: team.size])
+assert team.size == 2 and team.agree(team.rank + 5.0) == 5.0
+differences = [float((alone - other).abs().max()) for other in (together, trained(Team(), clips[::2]))]
+Path(f"differences.{team.rank}").write_text(" ".join(map(str, differences)))
+team.leave()
+"""
+
+
+def test_two_processes_learn_something_else_than_one(tmp_path: Path, tools: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(TWO_PROCESSES)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
+        env={**os.environ, "PYTHONPATH": str(tools), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        together, half_the_clips = map(float, (tmp_path / f"differences.{rank}").read_text().split())
+        # Muon orthogonalises in bfloat16, whose rounding magnifies the order of sums.
+        assert together < 0.01 < 0.03 < half_the_clips

@@ -1,0 +1,1 @@
+"""What the training scripts share: networks and their forward for training, optimisers, schedule, processes, files."""
