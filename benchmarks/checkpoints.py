@@ -138,6 +138,8 @@ def _values(name: str, shape: tuple[int, ...], rng: np.random.Generator, bits: s
     fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
     is_gain = name.endswith(("norm.weight", "norm2.weight", "norm_q.weight", "norm_k.weight", "gamma"))
     scale, offset = (0.1, 1.0) if is_gain else (0.05, 0.0) if len(shape) == 1 else (fan_in**-0.5, 0.0)
+    if name.endswith("SelfAttention.q.weight"):
+        scale /= UMT5["d_kv"] ** 0.5  # UMT5 does not scale its scores: softmax would saturate, bfloat16 be chaos
     pool = (rng.standard_normal(1 << 20, dtype=np.float32) * scale + offset).astype(np.float32)
     if bits == "BF16":
         pool = ((pool.view(np.uint32) + 0x8000) >> 16).astype(np.uint16)

@@ -5,6 +5,8 @@ its C module was built in place (`python setup.py build_ext --inplace`), that on
 """
 
 import importlib.util
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,9 +22,18 @@ def prefer_installed() -> None:
         sys.path[:] = [entry for entry in everything if Path(entry or ".").resolve() != ROOT]
         if importlib.util.find_spec("wanoffload") is None:
             sys.path[:] = everything
+        else:  # the same for the interpreters that tests start in this folder
+            os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def take_interrupts() -> None:
+    """Gives Ctrl-C its meaning back where the suite runs in the background, which begins with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 prefer_installed()
+take_interrupts()
 
 
 def pytest_report_header() -> str:

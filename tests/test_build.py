@@ -29,7 +29,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def fake_compiler(path: Path, machine: str, refuses: str) -> list[str]:
     """A compiler that knows its target and refuses one flag."""
     path.write_text(
-        f"#!/bin/sh\n[ \"$1\" = -dumpmachine ] && echo {machine} && exit\n"
+        f'#!/bin/sh\n[ "$1" = -dumpmachine ] && echo {machine} && exit\n'
         f'for flag; do [ "$flag" = {refuses} ] && echo "unrecognized option {refuses}" >&2 && exit 1; done\nexit 0\n'
     )
     path.chmod(path.stat().st_mode | stat.S_IEXEC)
