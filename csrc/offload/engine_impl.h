@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { WO_DELAYS_PER_PASS = 8 }; /* a delayed edge is delayed so often in each pass: enough to show a cut, few enough to be quick */
+enum { WO_DELAYS_PER_PASS = 4 }; /* a delayed edge is delayed so often in each pass: enough to show a cut, few enough to be quick */
 
 struct wo_engine {
     wo_device *device;

@@ -154,7 +154,8 @@ static wo_status buy_residents(planner *pl, wo_record *recorded, wo_plan_choice 
     return WO_OK;
 }
 
-/* True when the weights alone are more than a budget: no knob helps then. */
+/* True when the weights alone are more than a budget: no knob makes it fit, and AUTO goes on to the next way. The one way
+ * that was asked for is tried with every knob all the same, for its least need is what the refusal names. */
 static bool hopeless(const planner *pl, const wo_plan_choice *choice) {
     int64_t bytes = (int64_t)wo_component_bytes(pl->component);
     bool whole = choice->level == WO_LEVEL_RESIDENT || choice->level == WO_LEVEL_MODEL;
@@ -177,7 +178,7 @@ static wo_status search(planner *pl, wo_plan **out, wo_error *err) {
     size_t count = automatic ? sizeof AUTO / sizeof *AUTO : 1;
     for (size_t i = 0; i < count && *out == NULL; i++) {
         wo_record *recorded;
-        for (size_t n = 0; *out == NULL && (n == 0 || !hopeless(pl, &choices[i])); n++) {
+        for (size_t n = 0; *out == NULL && (n == 0 || !automatic || !hopeless(pl, &choices[i])); n++) {
             WO_TRY(record_at(pl, n, &recorded, err));
             if (recorded == NULL)
                 break;

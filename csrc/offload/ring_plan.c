@@ -4,7 +4,7 @@
  *
  * A running pipeline goes on for many passes. What was played holds for all of them, in each way for its own reason:
  * - RESTART: each pass begins at the ring's bottom, so every pass lies where the played one lay;
- * - ENDS: where a slot lies depends on nothing but whether its number is odd, and both cases are played;
+ * - ENDS: where a slot lies depends on nothing but whether its number is odd, and the two cases are mirror images;
  * - PLACED: where a slot lies depends on nothing but the visit;
  * - RUNNING: each pass begins where the one before it ended, which may be anywhere, so the capacity also covers the worst place:
  *   what is held at one time and, once, what is lost at the ring's end. No use can then find the ring too small; at most, on
@@ -111,20 +111,21 @@ static bool for_each_play(const wo_groups *g, bool ahead, bool (*each)(const pla
 typedef struct need {
     bool *released; /* by serial number */
     size_t held;    /* held at one time, with the next group where copies run ahead */
-    size_t safe;    /* without the next group, with what the ring's end may waste */
+    size_t safe;    /* everything from the oldest held to the one in use, with what the ring's end may waste */
     size_t largest;
 } need;
 
 static void measure_use(const play *p, need *n, uint64_t oldest, uint64_t serial, uint64_t limit) {
-    size_t sum = 0, largest = 0;
+    size_t sum = 0, live = 0, largest = 0;
     for (uint64_t i = oldest; i <= serial; i++) {
         size_t bytes = bytes_of(p, i);
         sum += bytes;
+        live += n->released[i] ? 0 : bytes;
         largest = bytes > largest ? bytes : largest;
     }
     size_t next = p->ahead && serial + 1 < limit ? bytes_of(p, serial + 1) : 0;
     size_t safe = sum + (p->ahead && serial > oldest ? largest : 0);
-    n->held = sum + next > n->held ? sum + next : n->held;
+    n->held = live + next > n->held ? live + next : n->held;
     n->safe = safe > n->safe ? safe : n->safe;
     n->largest = largest > n->largest ? largest : n->largest;
     n->largest = next > n->largest ? next : n->largest;
@@ -159,19 +160,14 @@ typedef struct trial {
     size_t slot_count;
 } trial;
 
-static bool fits_from(const play *p, const trial *t, bool top) {
+static bool fits(const play *p, void *ctx) {
+    const trial *t = ctx;
     wo_ring ring;
     wo_ring_init(&ring, &t->size, t->slots, t->slot_count, (wo_ticket){0});
-    ring.top = top;
     for (int k = 0; k < p->passes; k++)
         if (!play_pass(p, &ring, k))
             return false;
     return true;
-}
-
-static bool fits(const play *p, void *ctx) {
-    const trial *t = ctx;
-    return fits_from(p, t, false) && (t->size.way != WO_RING_ENDS || !p->ahead || fits_from(p, t, true));
 }
 
 static size_t most_streamed(const wo_groups *g) {
@@ -201,7 +197,7 @@ static void consider(const wo_groups *g, bool ahead, trial *t, wo_ring_way way, 
 }
 
 static wo_status choose(wo_groups *g, bool ahead, trial *t, const need *n, wo_ring_size *out, wo_error *err) {
-    size_t step = wo_arena_round(n->largest / CAPACITY_STEPS + 1), most = n->held + n->largest + step, placed;
+    size_t step = wo_arena_round(n->largest / CAPACITY_STEPS + 1), most = n->safe + 2 * n->largest + step, placed;
     WO_TRY(wo_ring_place(g, ahead, &placed, err));
     t->size.way = WO_RING_RESTART;
     size_t restart = smallest(g, ahead, t, n->held, most, step);

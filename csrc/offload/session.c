@@ -152,18 +152,21 @@ wo_status wo_exec_open(wo_engine *e, const wo_component *c, wo_plan *plan, wo_ex
     return WO_OK;
 }
 
-/* Leaves the arena to the next exec. In chaos mode everything in it dies here; a delayed hand-over lets that come late. */
+/* Leaves the arena to the next exec. In chaos mode everything in it dies here; a delayed hand-over lets that come late, but not
+ * while copies for a pass that did not come are still arriving. */
 static void leave(wo_exec *x) {
     wo_engine *e = x->engine;
     const wo_stream_api *api = e->device->stream;
     bool late = (e->testing.delay_edges >> WO_EDGE_HAND_OVER & 1) != 0;
     wo_error ignored; /* enqueueing does not fail on a stream that is in order; what fails later is the next exec's to report */
     e->delays[WO_EDGE_HAND_OVER] = 0;
-    if (late)
+    api->event_record(e->copy, e->left, &e->left_at, &ignored);
+    if (late) {
         wo_engine_edge_delay(e, WO_EDGE_HAND_OVER, e->compute, &ignored);
+        wo_engine_edge_wait(e, WO_EDGE_HAND_OVER, e->compute, e->left_at, &ignored);
+    }
     if ((late || e->testing.poison) && e->arena_bytes > 0)
         api->poison(e->compute, e->arena, e->arena_bytes, &ignored);
-    api->event_record(e->copy, e->left, &e->left_at, &ignored);
 }
 
 /* Readers write into the ring and the staging slots and are waited for, as are conversions from staging, which goes back now. */

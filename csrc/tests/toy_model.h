@@ -255,7 +255,7 @@ static wo_status toy_kept_text(wo_exec *x, int i, wo_tensor *out, wo_error *err)
     return wo_exec_keep(x, (uint64_t)i, false, WO_F32, 2, (int64_t[]){TOY_ROWS, TOY_D}, out, &fresh, err);
 }
 
-static wo_status toy_prepare(const toy_model *m, wo_exec *x, const toy_request *r, wo_error *err) {
+static inline wo_status toy_prepare(const toy_model *m, wo_exec *x, const toy_request *r, wo_error *err) {
     wo_tensor kept;
     for (int i = 0; i < TOY_BLOCKS && wo_exec_knobs(x)->cache_text; i++) {
         WO_TRY(toy_kept_text(x, i, &kept, err));
@@ -335,7 +335,7 @@ static wo_status toy_state(wo_exec *x, const wo_tensor *to, wo_error *err) {
     return wo_exec_copy(x, &kept, to, err);
 }
 
-static wo_status toy_step(const toy_model *m, wo_exec *x, const toy_request *r, wo_error *err) {
+static inline wo_status toy_step(const toy_model *m, wo_exec *x, const toy_request *r, wo_error *err) {
     wo_tensor latents, state, out;
     WO_TRY(wo_exec_new(x, &latents, err, WO_F32, TOY_ROWS, TOY_IN));
     WO_TRY(wo_exec_upload(x, &latents, r->latents, err));
@@ -353,7 +353,7 @@ static wo_status toy_step(const toy_model *m, wo_exec *x, const toy_request *r, 
     return WO_OK;
 }
 
-static wo_status toy_forward(const void *model, wo_exec *x, int pass, const void *request, wo_error *err) {
+static inline wo_status toy_forward(const void *model, wo_exec *x, int pass, const void *request, wo_error *err) {
     return pass == TOY_PREPARE ? toy_prepare(model, x, request, err) : toy_step(model, x, request, err);
 }
 
@@ -368,7 +368,7 @@ typedef struct toy_result {
     wo_plan_pass pass[TOY_PASSES];
 } toy_result;
 
-static const float *toy_latents(void) {
+static inline const float *toy_latents(void) {
     static float latents[TOY_ROWS * TOY_IN];
     uint64_t seed = 77;
     for (int i = 0; i < TOY_ROWS * TOY_IN; i++)
@@ -376,7 +376,7 @@ static const float *toy_latents(void) {
     return latents;
 }
 
-static const float *toy_text_input(void) {
+static inline const float *toy_text_input(void) {
     static float text[TOY_ROWS * TOY_D];
     uint64_t seed = 78;
     for (int i = 0; i < TOY_ROWS * TOY_D; i++)
@@ -384,13 +384,13 @@ static const float *toy_text_input(void) {
     return text;
 }
 
-static wo_status toy_plan(wo_engine *e, const toy_model *m, const wo_policy *policy, wo_plan **out, wo_error *err) {
+static inline wo_status toy_plan(wo_engine *e, const toy_model *m, const wo_policy *policy, wo_plan **out, wo_error *err) {
     toy_request request = {.latents = NULL};
     return wo_plan_make(m->component, m, toy_forward, TOY_PASSES, &request, wo_engine_device(e), policy, out, err);
 }
 
 /* Runs prepare and the steps in an open exec. */
-static wo_status toy_passes(wo_exec *x, const toy_model *m, toy_result *result, wo_error *err) {
+static inline wo_status toy_passes(wo_exec *x, const toy_model *m, toy_result *result, wo_error *err) {
     toy_request request = {.latents = toy_latents(), .text = toy_text_input()};
     WO_TRY(wo_exec_run(x, m, toy_forward, TOY_PREPARE, TOY_STEP, &request, err));
     for (int i = 0; i < TOY_STEPS; i++) {
@@ -400,7 +400,7 @@ static wo_status toy_passes(wo_exec *x, const toy_model *m, toy_result *result, 
     return WO_OK;
 }
 
-static wo_status toy_run_plan(wo_engine *e, const toy_model *m, wo_plan *plan, toy_result *result, wo_error *err) {
+static inline wo_status toy_run_plan(wo_engine *e, const toy_model *m, wo_plan *plan, toy_result *result, wo_error *err) {
     wo_exec *x;
     wo_plan_summarize(plan, &result->summary);
     for (int i = 0; i < TOY_PASSES; i++)
@@ -411,7 +411,7 @@ static wo_status toy_run_plan(wo_engine *e, const toy_model *m, wo_plan *plan, t
     return status;
 }
 
-static wo_status toy_run(wo_engine *e, const toy_model *m, const wo_policy *policy, toy_result *result, wo_error *err) {
+static inline wo_status toy_run(wo_engine *e, const toy_model *m, const wo_policy *policy, toy_result *result, wo_error *err) {
     wo_plan *plan;
     memset(result, 0, sizeof *result);
     WO_TRY(toy_plan(e, m, policy, &plan, err));
