@@ -104,7 +104,7 @@ PyObject *wo_py_sequence(PyObject *value, const char *name, const char *wanted) 
 
 PyObject *wo_py_mapping(PyObject *value, const char *name) {
     PyObject *dict = NULL;
-    if (PyMapping_Check(value) && PyObject_HasAttrString(value, "keys"))
+    if (PyDict_Check(value) || (PyMapping_Check(value) && PyObject_HasAttrString(value, "keys")))
         dict = PyDict_New();
     else
         wrong_type(name, "a mapping", value);

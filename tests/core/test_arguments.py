@@ -212,8 +212,8 @@ def test_a_bad_argument_is_named_and_nothing_leaks(name: str, engine: core.Engin
         return sys.getallocatedblocks() - before
 
     memory = core.host_memory()["current"]
-    # A leak shows in every round, the interpreter's own caches in some.
-    assert any(growth() < CALLS // 2 for _ in range(4))
+    # A leak shows in every round. The interpreter's cache of attributes keeps names, but no more than it has room for.
+    assert any(growth() < CALLS // 2 for _ in range(30))
     assert core.host_memory()["current"] <= memory or name.startswith("reserve")
     assert velocity(engine, models, {}).shape == (2, 16, 1, 4, 6)
 
