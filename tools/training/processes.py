@@ -38,8 +38,9 @@ class Team:
         return self.rank == 0
 
     def leave(self) -> None:
-        """To be called once, at the end."""
+        """To be called once, at the end: waits for all the others, since none may go while one still talks to it."""
         if self.size > 1:
+            dist.barrier()
             dist.destroy_process_group()
 
     def agree(self, value: float) -> float:
