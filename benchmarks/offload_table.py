@@ -51,9 +51,9 @@ def worker(arguments: argparse.Namespace) -> None:
     frames, height, width = GRIDS[arguments.tokens]
     latents = rng.standard_normal((arguments.branches, 16, frames, height, width)).astype(np.float32)
     texts = [(512, (rng.standard_normal((20, 4096)) * 0.1).astype(np.float32)) for _ in range(arguments.branches)]
-    execution = model.open_exec(
-        batch=arguments.branches, frames=frames, height=height, width=width, text=[(512, 20)] * arguments.branches
-    )
+    engine, shape = _core.Engine("cpu"), (frames, height, width)
+    plan = model.core.plan(engine, *shape, [(512, 20)] * arguments.branches, model.offload.policy())
+    execution = _core.Exec(engine, model.core, plan)
     execution.prepare(texts, frames, height, width, follow=True)
     digest, seconds = hashlib.sha256(), []
     times = np.full(arguments.branches, 500, np.float32)
