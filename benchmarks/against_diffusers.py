@@ -156,6 +156,7 @@ def run_side(side: str, row: Row, arguments: argparse.Namespace) -> dict:
     environment = dict(os.environ)
     if arguments.isa == "avx2":
         environment.update(ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2", WANOFFLOAD_TEST_ISA="avx2")
+        environment.update(MKL_ENABLE_INSTRUCTIONS="AVX2")  # float32 products of torch on Intel
     elif arguments.isa:
         environment.update(WANOFFLOAD_TEST_ISA=arguments.isa)
         if arguments.isa == "avx512_bf16":
