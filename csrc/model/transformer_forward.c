@@ -2,7 +2,8 @@
  * guidance) are rows of the same products, so one pass over the weights serves all of them; only attention looks at one item at a time.
  *
  *   X [B*S, d] float32  ->  LN, modulation  ->  q, k, v  ->  RMS, rope  ->  attention  ->  X += gate * to_out
- *                       ->  LN  ->  q; k, v of the text  ->  attention  ->  X += to_out
+ *                       ->  LN  ->  q; k, v of the text  ->  attention  -+> X += to_out
+ *                                   k, v of the image    ->  attention  -'
  *                       ->  LN, modulation  ->  ffn (chunks of rows)    ->  X += gate * out
  *
  * Source: Wan2.1 wan/modules/model.py, diffusers 0.42 transformer_wan.py.
@@ -14,44 +15,8 @@
 
 /* Rows of the modulation of one block. */
 enum { SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_FFN, SCALE_FFN, GATE_FFN, MODULATIONS };
-/* Up to so many rows of text (of the longest item) its products run in the dot form. */
-enum { DOT_ROWS = 32 };
-
-static wo_status check_request(const wo_transformer_request *r, wo_error *err) {
-    const int64_t sizes[] = {r->batch, r->frames, r->height, r->width};
-    const char *names[] = {"batch", "frames", "height", "width"};
-    for (int i = 0; i < 4; i++)
-        if (sizes[i] < 1 || sizes[i] > WO_CONFIG_LIMIT)
-            WO_FAIL(err, WO_EVALUE, "transformer: %s of the latents must be between 1 and %d, but is %lld", names[i],
-                    (int)WO_CONFIG_LIMIT, (long long)sizes[i]);
-    uint64_t elements = 1;
-    for (int i = 0; i < 4; i++)
-        if (!wo_mul_size(elements, (uint64_t)sizes[i], &elements) || elements > INT32_MAX)
-            WO_FAIL(err, WO_EVALUE, "transformer: latents of %lld x %lld x %lld x %lld are too large", (long long)r->batch,
-                    (long long)r->frames, (long long)r->height, (long long)r->width);
-    if (r->height % 2 != 0 || r->width % 2 != 0)
-        WO_FAIL(err, WO_EVALUE, "transformer: height and width of the latents must be even, but are %lld and %lld",
-                (long long)r->height, (long long)r->width);
-    for (int64_t b = 0; b < r->batch; b++)
-        if (r->text[b].rows < 1 || r->text[b].rows > WO_CONFIG_LIMIT || r->text[b].real < 0 || r->text[b].real > r->text[b].rows)
-            WO_FAIL(err, WO_EVALUE, "transformer: item %lld has %lld rows of text, of which %lld are real; there must be 1 to %d rows",
-                    (long long)b, (long long)r->text[b].rows, (long long)r->text[b].real, (int)WO_CONFIG_LIMIT);
-    return WO_OK;
-}
-
-static wo_status run_init(wo_transformer_run *p, const wo_transformer *m, wo_exec *x, const wo_transformer_request *r, wo_error *err) {
-    int64_t longest = 0;
-    WO_TRY(check_request(r, err));
-    *p = (wo_transformer_run){.m = m, .x = x, .r = r, .tokens = r->frames * (r->height / 2) * (r->width / 2)};
-    p->rows = r->batch * p->tokens;
-    for (int64_t b = 0; b < r->batch; b++) {
-        int64_t rows = wo_transformer_text_rows(p, &r->text[b]);
-        p->text_rows += rows;
-        longest = rows > longest ? rows : longest;
-    }
-    p->text_form = longest <= DOT_ROWS ? WO_FORM_DOT : WO_FORM_TILE;
-    return WO_OK;
-}
+/* Queries whose attention to text and image is summed at a time. */
+enum { SUM_ROWS = 1024 };
 
 /* e = L2(silu(L1(sinusoid t))) and e0 = Lp(silu(e)), all in float32. Each of the six parts of e0 is a product of its own, so that
  * the batch lies inside: a gate for all items is then one matrix. */
@@ -168,8 +133,8 @@ static wo_status self_attention(wo_transformer_run *p, const wo_transformer_bloc
                                .shift = part_of(p, modulation, SHIFT_ATTN), .rows_per_batch = p->tokens, .eps = p->m->config.eps};
     WO_TRY(wo_layer_norm(wo_exec_stream(p->x), &norm, err));
     WO_TRY(project(p, block->attn1.to_q, block->attn1.norm_q, true, &y, &q, err));
-    WO_TRY(project(p, block->attn1.to_k, block->attn1.norm_k, true, &y, &k, err));
-    WO_TRY(project(p, block->attn1.to_v, NULL, false, &y, &v, err));
+    WO_TRY(project(p, block->attn1.keys.to_k, block->attn1.keys.norm_k, true, &y, &k, err));
+    WO_TRY(project(p, block->attn1.keys.to_v, NULL, false, &y, &v, err));
     wo_exec_free(p->x, &y);
     WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, p->rows, p->m->width));
     for (int64_t b = 0; b < p->r->batch; b++) {
@@ -202,26 +167,81 @@ static wo_status cross_queries(wo_transformer_run *p, const wo_transformer_block
     return WO_OK;
 }
 
+/* Queries of one item, as heads, on their way through the cross attention. */
+typedef struct cross_rows {
+    int64_t item, first_text; /* the item's first row among the keys of the text */
+    wo_tensor q, o;
+} cross_rows;
+
+/* o = attention to the text. */
+static wo_status attend_text(const wo_transformer_run *p, const wo_transformer_keys *keys, const cross_rows *c, const wo_tensor *o,
+                             wo_error *err) {
+    const wo_text *text = &p->r->text[c->item];
+    int64_t rows = wo_transformer_text_rows(p, text);
+    wo_tensor k = heads_of(p, &keys->k[WO_SOURCE_TEXT], c->first_text, rows);
+    wo_tensor v = heads_of(p, &keys->v[WO_SOURCE_TEXT], c->first_text, rows);
+    float bias = wo_transformer_is_folded(p, text) ? logf((float)(text->rows - text->real)) : 0.0f;
+    return attend(p, &c->q, &k, &v, o, bias, err);
+}
+
+/* o += attention to the image, with a softmax of its own. o: float32. */
+static wo_status attend_image(const wo_transformer_run *p, const wo_transformer_keys *keys, const cross_rows *c, const wo_tensor *o,
+                              wo_error *err) {
+    const wo_images *images = &p->r->images;
+    int64_t first = images->of[c->item] * images->rows, rows = o->shape[0];
+    wo_tensor k = heads_of(p, &keys->k[WO_SOURCE_IMAGE], first, images->rows);
+    wo_tensor v = heads_of(p, &keys->v[WO_SOURCE_IMAGE], first, images->rows), seen;
+    WO_TRY(wo_exec_alloc(p->x, WO_F32, o->rank, o->shape, &seen, err));
+    WO_TRY(attend(p, &c->q, &k, &v, &seen, 0.0f, err));
+    wo_add_args add = {.a = wo_tensor_as(o, rows, p->m->width), .b = wo_tensor_as(&seen, rows, p->m->width),
+                       .y = wo_tensor_as(o, rows, p->m->width)};
+    WO_TRY(wo_add(wo_exec_stream(p->x), &add, err));
+    wo_exec_free(p->x, &seen);
+    return WO_OK;
+}
+
+/* o = attention to text and image. Both parts are float32 until they are summed, and only the sum is rounded. */
+static wo_status attend_both(const wo_transformer_run *p, const wo_transformer_keys *keys, const cross_rows *c, wo_error *err) {
+    bool rounded = c->o.dtype != WO_F32;
+    wo_tensor sum = c->o;
+    if (rounded)
+        WO_TRY(wo_exec_alloc(p->x, WO_F32, c->o.rank, c->o.shape, &sum, err));
+    WO_TRY(attend_text(p, keys, c, &sum, err));
+    WO_TRY(attend_image(p, keys, c, &sum, err));
+    if (rounded) {
+        WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, &sum, &c->o, err));
+        wo_exec_free(p->x, &sum);
+    }
+    return WO_OK;
+}
+
+/* All queries of one item; with an image in runs of a fixed length, so that the float32 sums need little memory. */
+static wo_status attend_item(const wo_transformer_run *p, const wo_transformer_keys *keys, int64_t item, int64_t first_text,
+                             const wo_tensor *q, const wo_tensor *o, wo_error *err) {
+    bool image = p->source_rows[WO_SOURCE_IMAGE] > 0;
+    int64_t most = image ? SUM_ROWS : p->tokens;
+    for (int64_t at = 0; at < p->tokens; at += most) {
+        int64_t first = item * p->tokens + at, rows = p->tokens - at < most ? p->tokens - at : most;
+        cross_rows c = {.item = item, .first_text = first_text, .q = heads_of(p, q, first, rows), .o = heads_of(p, o, first, rows)};
+        WO_TRY(image ? attend_both(p, keys, &c, err) : attend_text(p, keys, &c, &c.o, err));
+    }
+    return WO_OK;
+}
+
 static wo_status cross_attention(wo_transformer_run *p, int64_t index, wo_error *err) {
     const wo_transformer_block *block = &p->m->blocks[index];
+    wo_transformer_keys keys;
     int64_t first = 0;
-    wo_tensor q, k, v, o;
+    wo_tensor q, o;
     WO_TRY(cross_queries(p, block, &q, err));
-    WO_TRY(wo_transformer_text_keys(p, index, &k, &v, err));
+    WO_TRY(wo_transformer_find_keys(p, index, &keys, err));
     WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, p->rows, p->m->width));
     for (int64_t b = 0; b < p->r->batch; b++) {
-        const wo_text *text = &p->r->text[b];
-        int64_t rows = wo_transformer_text_rows(p, text);
-        wo_tensor qb = heads_of(p, &q, b * p->tokens, p->tokens), ob = heads_of(p, &o, b * p->tokens, p->tokens);
-        wo_tensor kb = heads_of(p, &k, first, rows), vb = heads_of(p, &v, first, rows);
-        WO_TRY(attend(p, &qb, &kb, &vb, &ob, wo_transformer_is_folded(p, text) ? logf((float)(text->rows - text->real)) : 0.0f, err));
-        first += rows;
+        WO_TRY(attend_item(p, &keys, b, first, &q, &o, err));
+        first += wo_transformer_text_rows(p, &p->r->text[b]);
     }
     wo_exec_free(p->x, &q);
-    if (!wo_exec_knobs(p->x)->cache_text) {
-        wo_exec_free(p->x, &k);
-        wo_exec_free(p->x, &v);
-    }
+    wo_transformer_release_keys(p, &keys);
     wo_linear_args out = {.x = o, .y = p->residual, .other = p->residual, .epilogue = WO_EPILOGUE_ADD};
     WO_TRY(wo_apply_linear_layer(p->x, block->attn2.to_out, &out, err));
     wo_exec_free(p->x, &o);
@@ -315,6 +335,6 @@ static wo_status step(wo_transformer_run *p, wo_error *err) {
 
 wo_status wo_transformer_forward(const void *model, wo_exec *x, int pass, const void *request, wo_error *err) {
     wo_transformer_run p;
-    WO_TRY(run_init(&p, model, x, request, err));
+    WO_TRY(wo_transformer_run_init(&p, model, x, request, err));
     return pass == WO_TRANSFORMER_PREPARE ? wo_transformer_prepare(&p, err) : step(&p, err);
 }

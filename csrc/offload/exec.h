@@ -9,7 +9,7 @@
 /* Choices of a plan that the model's code obeys; none of them changes a bit of the result. */
 typedef struct wo_knobs {
     int64_t row_chunk;    /* rows of a feed-forward computed at a time; 0 = all */
-    bool cache_text;      /* keys and values of the text are kept between passes */
+    bool cache_text;      /* keys and values of text and images are kept between passes */
     bool state_on_host;   /* VAE streaming state rests in host memory between layers */
 } wo_knobs;
 
