@@ -117,19 +117,21 @@ typedef struct wo_unary_args {
 
 enum { WO_CONV_MAX_FRAMES = 10 };
 
-/* Convolution over channels-last frames, stride 1, zero padding (kh-1)/2, (kw-1)/2 in space and none in time:
+/* Convolution over channels-last frames, zero padding (kh-1)/2, (kw-1)/2 in space and none in time:
  * for t < out_frames:  y[t] = sum over dt of conv2d(frames[t + dt], w[:, dt]) + bias (+ residual[t]).
  * frames: out_frames + kt - 1 pointers to [height, width, C] of dtype x_dtype (F32/BF16); NULL = a frame of zeros, whose taps are skipped.
  * w: [N, kt, kh, kw, C] F32/BF16/F16 with N rows (a view of more rows is fine); bias: F32 [N] optional.
  * y: [out_frames, outH, outW, N] F32/BF16; residual: like y, optional, may be y itself.
  * upsample: the input is first doubled in height and width by nearest neighbour (outH = 2*height), without being stored.
+ * downsample: stride 2 in height and width, zero padding of one row below and one column to the right only (outH = height / 2, rounded
+ * down; kh = kw = 3; not together with upsample).
  * frame t of y must not overlap frames[] of the same call. 1x1x1 is allowed and equals a linear in TILE form. */
 typedef struct wo_conv_args {
     const void *frames[WO_CONV_MAX_FRAMES];
     wo_dtype x_dtype;
     int64_t height, width, channels;
     int32_t out_frames, kt, kh, kw;
-    bool upsample;
+    bool upsample, downsample;
     wo_tensor w, bias, y, residual;
     wo_tensor workspace; /* U8, at least conv_workspace bytes */
 } wo_conv_args;

@@ -14,6 +14,11 @@ static wo_status check_sizes(const wo_conv_args *args, wo_error *err) {
     if (args->kt < 1 || args->kh < 1 || args->kw < 1 || args->kh % 2 == 0 || args->kw % 2 == 0)
         WO_FAIL(err, WO_EINTERNAL, OP ": a kernel must be odd in height and width, but is %d x %d x %d", (int)args->kt, (int)args->kh,
                 (int)args->kw);
+    if (args->downsample && args->upsample)
+        WO_FAIL(err, WO_EINTERNAL, OP ": upsample and downsample must not both be set");
+    if (args->downsample && (args->kh != 3 || args->kw != 3 || args->height < 2 || args->width < 2))
+        WO_FAIL(err, WO_EINTERNAL, OP ": downsample is for a kernel of 3 x 3 and frames of 2 x 2 or more, but the kernel is %d x %d and a "
+                "frame %lld x %lld", (int)args->kh, (int)args->kw, (long long)args->height, (long long)args->width);
     if (args->out_frames > WO_CONV_MAX_FRAMES || args->kt > WO_CONV_MAX_FRAMES ||
         args->out_frames + args->kt - 1 > WO_CONV_MAX_FRAMES)
         WO_FAIL(err, WO_EINTERNAL, OP ": %d frames out with %d taps in time need more than %d frames in", (int)args->out_frames,
@@ -40,7 +45,7 @@ static wo_status check_frames(const wo_conv_args *args, wo_error *err) {
 
 wo_status wo_conv(wo_stream *s, const wo_conv_args *args, wo_error *err) {
     const wo_tensor *w = &args->w, *y = &args->y;
-    int64_t scale = args->upsample ? 2 : 1;
+    int64_t up = args->upsample ? 2 : 1, down = args->downsample ? 2 : 1;
     WO_TRY(check_sizes(args, err));
     WO_CHECK_TENSOR(w, 5, WO_IS_WEIGHT);
     WO_CHECK_TENSOR(y, 4, WO_IS_COMPUTE);
@@ -49,9 +54,9 @@ wo_status wo_conv(wo_stream *s, const wo_conv_args *args, wo_error *err) {
     WO_CHECK_RULE(w->shape[1] == args->kt && w->shape[2] == args->kh && w->shape[3] == args->kw && w->shape[4] == args->channels,
                   "w must be [N, kt, kh, kw, channels] of the call", w, y);
     WO_CHECK_RULE(args->x_dtype != WO_BF16 || w->dtype != WO_F16, "there is no product of bfloat16 frames with float16", w, y);
-    WO_CHECK_RULE(y->shape[0] == args->out_frames && y->shape[1] == args->height * scale && y->shape[2] == args->width * scale &&
-                      y->shape[3] == w->shape[0],
-                  "y must be [out_frames, height, width, N], doubled in space where upsample is set", y, w);
+    WO_CHECK_RULE(y->shape[0] == args->out_frames && y->shape[1] == args->height * up / down &&
+                      y->shape[2] == args->width * up / down && y->shape[3] == w->shape[0],
+                  "y must be [out_frames, height, width, N], doubled in space where upsample is set, halved where downsample is", y, w);
     if (wo_check_given(&args->bias))
         WO_CHECK_RULE(args->bias.shape[0] == w->shape[0], "bias must have an element for each row of w", bias, w);
     if (wo_check_given(&args->residual)) {

@@ -53,17 +53,19 @@ typedef struct conv_row {
     const char *name;
     int64_t height, width, channels, n;
     int32_t out_frames, kt, kh, kw;
-    bool upsample;
+    int resize; /* 2: doubled, -2: halved, 1: as it is */
 } conv_row;
 
 static const conv_row convs[] = {
-    {"VAE 16 to 384 at 32x32", 32, 32, 16, 384, 4, 3, 3, 3, false},
-    {"VAE 384 at 32x32", 32, 32, 384, 384, 1, 3, 3, 3, false},
-    {"VAE time 384 to 768 at 32x32", 32, 32, 384, 768, 2, 3, 1, 1, false},
-    {"VAE 384 to 192 up to 64x64", 32, 32, 384, 192, 1, 1, 3, 3, true},
-    {"VAE 192 at 128x128", 128, 128, 192, 192, 1, 3, 3, 3, false},
-    {"VAE 96 at 256x256", 256, 256, 96, 96, 1, 3, 3, 3, false},
-    {"VAE 96 to 3 at 256x256", 256, 256, 96, 3, 1, 3, 3, 3, false},
+    {"VAE 16 to 384 at 32x32", 32, 32, 16, 384, 4, 3, 3, 3, 1},
+    {"VAE 384 at 32x32", 32, 32, 384, 384, 1, 3, 3, 3, 1},
+    {"VAE time 384 to 768 at 32x32", 32, 32, 384, 768, 2, 3, 1, 1, 1},
+    {"VAE 384 to 192 up to 64x64", 32, 32, 384, 192, 1, 1, 3, 3, 2},
+    {"VAE 192 at 128x128", 128, 128, 192, 192, 1, 3, 3, 3, 1},
+    {"VAE 96 at 256x256", 256, 256, 96, 96, 1, 3, 3, 3, 1},
+    {"VAE 96 to 3 at 256x256", 256, 256, 96, 3, 1, 3, 3, 3, 1},
+    {"VAE 96 down to 128x128", 256, 256, 96, 96, 1, 1, 3, 3, -2},
+    {"VAE 384 down to 32x32", 64, 64, 384, 384, 1, 1, 3, 3, -2},
 };
 
 static const wo_cpu_kernels *kernels;
@@ -126,7 +128,7 @@ static void bench_linear(const linear_row *row, wo_dtype dtype) {
 }
 
 static void bench_conv(const conv_row *row, wo_dtype dtype) {
-    int64_t scale = row->upsample ? 2 : 1, frames = row->out_frames + row->kt - 1;
+    int64_t up = row->resize == 2 ? 2 : 1, down = row->resize == -2 ? 2 : 1, frames = row->out_frames + row->kt - 1;
     wo_conv_args args = {.x_dtype = dtype,
                          .height = row->height,
                          .width = row->width,
@@ -135,10 +137,11 @@ static void bench_conv(const conv_row *row, wo_dtype dtype) {
                          .kt = row->kt,
                          .kh = row->kh,
                          .kw = row->kw,
-                         .upsample = row->upsample,
+                         .upsample = row->resize == 2,
+                         .downsample = row->resize == -2,
                          .w = MAKE(dtype, row->n, row->kt, row->kh, row->kw, row->channels),
                          .bias = MAKE(WO_F32, row->n),
-                         .y = MAKE(dtype, row->out_frames, row->height * scale, row->width * scale, row->n)};
+                         .y = MAKE(dtype, row->out_frames, row->height * up / down, row->width * up / down, row->n)};
     wo_tensor x = MAKE(dtype, frames, row->height, row->width, row->channels);
     for (int64_t i = 0; i < frames; i++)
         args.frames[i] = wo_tensor_rows(&x, i, 1).data;

@@ -112,14 +112,15 @@ static inline void op_build_products(op_call *call) {
         call->out[0] = a->y;
         return;
     }
-    int64_t scale = c->flags & OP_UPSAMPLE ? 2 : 1;
+    int64_t up = c->flags & OP_UPSAMPLE ? 2 : 1, down = c->flags & OP_DOWNSAMPLE ? 2 : 1;
     wo_conv_args *a = &call->a.conv;
     *a = (wo_conv_args){.x_dtype = c->x, .height = n[0], .width = n[1], .channels = n[2], .out_frames = 2};
     a->kt = (int32_t)n[4];
     a->kh = a->kw = (int32_t)n[5];
-    a->upsample = scale == 2;
+    a->upsample = up == 2;
+    a->downsample = down == 2;
     a->w = op_fill(OP_MAKE(c->x, n[3], n[4], n[5], n[5], n[2]), 1 / sqrtf((float)(n[4] * n[5] * n[5] * n[2])), 0);
-    a->y = OP_MAKE(c->y, 2, n[0] * scale, n[1] * scale, n[3]);
+    a->y = OP_MAKE(c->y, 2, n[0] * up / down, n[1] * up / down, n[3]);
     for (int32_t i = n[4] > 1 ? 1 : 0; i < a->out_frames + a->kt - 1; i++)
         a->frames[i] = op_fill(OP_MAKE(c->x, n[0], n[1], n[2]), 1, 0).data;
     if (bias)

@@ -25,6 +25,7 @@ enum {
     OP_DOT = 256,           /* linear */
     OP_UPSAMPLE = 512,      /* conv */
     OP_RESIDUAL = 1024,     /* conv; linear: epilogue GATE */
+    OP_DOWNSAMPLE = 4096,   /* conv */
     OP_SLOW = 2048          /* left out where a sanitizer makes everything tens of times slower */
 };
 
@@ -41,6 +42,7 @@ typedef struct op_case {
     double bound;
 } op_case;
 
+/* All draw from one sequence of random numbers: a new case goes to the end, so that the others keep theirs. */
 static const op_case op_cases[] = {
     {OP_linear, {5, 17, 31}, WO_F32, WO_F32, OP_BIAS, 2e-6},
     {OP_linear, {33, 100, 130}, WO_F32, WO_F32, OP_BIAS | OP_RESIDUAL | OP_IN_PLACE, 4e-6},
@@ -133,6 +135,11 @@ static const op_case op_cases[] = {
     {OP_unary, {7777, WO_UNARY_GELU_TANH}, WO_F32, WO_F32, 0, 1e-6},
     {OP_unary, {7777, WO_UNARY_GELU_ERF}, WO_F32, WO_F32, 0, 1e-6},
     {OP_unary, {31, WO_UNARY_GELU_ERF}, WO_F32, WO_BF16, 0, 1e-6},
+
+    {OP_conv, {9, 7, 12, 20, 1, 3}, WO_F32, WO_F32, OP_BIAS | OP_DOWNSAMPLE, 2e-6},
+    {OP_conv, {2, 3, 5, 4, 3, 3}, WO_F32, WO_BF16, OP_DOWNSAMPLE | OP_RESIDUAL, 2e-6},
+    {OP_conv, {6, 8, 13, 7, 1, 3}, WO_BF16, WO_BF16, OP_BIAS | OP_DOWNSAMPLE | OP_RESIDUAL, 4e-6},
+    {OP_conv, {3, 34, 64, 33, 1, 3}, WO_BF16, WO_F32, OP_DOWNSAMPLE, 4e-6},
 };
 enum { OP_CASES = sizeof op_cases / sizeof op_cases[0] };
 

@@ -37,12 +37,13 @@ static inline void op_reference_linear(const op_call *call, double *y) {
 }
 
 static inline double op_conv_at(const wo_conv_args *a, int64_t t, int64_t i, int64_t j, int64_t n) {
-    int64_t scale = a->upsample ? 2 : 1, c = a->channels;
+    int64_t scale = a->upsample ? 2 : 1, step = a->downsample ? 2 : 1, c = a->channels;
+    int64_t above = a->downsample ? 0 : (a->kh - 1) / 2, left = a->downsample ? 0 : (a->kw - 1) / 2;
     double sum = a->bias.data != NULL ? op_get(&a->bias, n) : 0;
     for (int64_t dt = 0; dt < a->kt; dt++)
         for (int64_t di = 0; di < a->kh; di++)
             for (int64_t dj = 0; dj < a->kw; dj++) {
-                int64_t row = i + di - (a->kh - 1) / 2, column = j + dj - (a->kw - 1) / 2;
+                int64_t row = i * step + di - above, column = j * step + dj - left;
                 if (a->frames[t + dt] == NULL || row < 0 || column < 0 || row >= a->height * scale || column >= a->width * scale)
                     continue;
                 wo_tensor frame = wo_tensor_of((void *)(uintptr_t)a->frames[t + dt], a->x_dtype, a->height, a->width, c);

@@ -34,6 +34,10 @@ SPOIL(conv_frames, call->a.conv.out_frames = 9)
 SPOIL(conv_dtype, call->a.conv.x_dtype = WO_F16)
 SPOIL(conv_w, RESHAPE(call->a.conv.w, 20, 3, 3, 3, 15))
 SPOIL(conv_y, call->a.conv.upsample = true)
+SPOIL(conv_both_ways, call->a.conv.upsample = true)
+SPOIL(conv_down_y, RESHAPE(call->a.conv.y, 2, 5, 3, 6))
+SPOIL(conv_down_kernel, call->a.conv.kh = call->a.conv.kw = 1; RESHAPE(call->a.conv.w, 6, 1, 1, 1, 12))
+SPOIL(conv_down_small, call->a.conv.height = 1)
 SPOIL(conv_overlap, call->a.conv.frames[1] = call->a.conv.y.data)
 SPOIL(conv_residual, RESHAPE(call->a.conv.residual, 2, 8, 6, 5))
 SPOIL(embedding_rows, RESHAPE(call->a.embedding.y, 8, 33))
@@ -91,6 +95,7 @@ static const op_case linear = {OP_linear, {5, 17, 31}, WO_F32, WO_F32, OP_BIAS, 
 static const op_case gated = {OP_linear, {33, 100, 130}, WO_F32, WO_F32, OP_RESIDUAL, 0};
 static const op_case conv = {OP_conv, {5, 7, 16, 20, 3, 3}, WO_F32, WO_F32, OP_BIAS, 0};
 static const op_case conv_up = {OP_conv, {4, 3, 12, 6, 1, 3}, WO_F32, WO_F32, OP_UPSAMPLE | OP_RESIDUAL, 0};
+static const op_case conv_down = {OP_conv, {9, 7, 12, 6, 1, 3}, WO_F32, WO_F32, OP_DOWNSAMPLE, 0};
 static const op_case embedding = {OP_embedding, {9, 20, 33}, WO_F32, WO_F32, 0, 0};
 static const op_case modulated = {OP_layer_norm, {50, 1536, 2}, WO_F32, WO_F32, OP_MODULATED, 0};
 static const op_case affine = {OP_layer_norm, {50, 1536, 1}, WO_F32, WO_F32, OP_BIAS, 0};
@@ -140,6 +145,10 @@ static const struct {
     {&conv, conv_y, {"doubled in space where upsample is set", "y is [2, 5, 7, 20] float32", "w is [20, 3, 3, 3, 16] float32"}},
     {&conv, conv_overlap, {"y must not overlap the frames read", "a frame is [5, 7, 16] float32", "y is [2, 5, 7, 20] float32"}},
     {&conv_up, conv_residual, {"residual must have the shape and dtype of y", "residual is [2, 8, 6, 5]", "y is [2, 8, 6, 6]"}},
+    {&conv_down, conv_both_ways, {"upsample and downsample must not both be set"}},
+    {&conv_down, conv_down_y, {"halved where downsample is", "y is [2, 5, 3, 6] float32", "w is [6, 1, 3, 3, 12] float32"}},
+    {&conv_down, conv_down_kernel, {"downsample is for a kernel of 3 x 3", "the kernel is 1 x 1", "a frame 9 x 7"}},
+    {&conv_down, conv_down_small, {"frames of 2 x 2 or more", "the kernel is 3 x 3", "a frame 1 x 7"}},
     {&embedding, embedding_rows, {"a row for each id", "y is [8, 33] float32", "ids is [9] int32"}},
     {&embedding, embedding_width, {"the width of table", "y is [9, 32] float32", "table is [20, 33] float32"}},
     {&embedding, embedding_ids, {"embedding: ids must have rank 1 and be int32", "[9] float32"}},

@@ -246,14 +246,17 @@ static void test_linear_has_the_same_bits_on_any_number_of_threads(void) {
 
 /* --- conv --------------------------------------------------------------------------------------------------------------------- */
 
+typedef enum resizing { SAME, UP, DOWN } resizing;
+
 typedef struct conv_shape {
     int64_t height, width, channels, n;
     int32_t out_frames, kt, kh, kw;
-    bool upsample, residual;
+    resizing resize;
+    bool residual;
 } conv_shape;
 
 static wo_conv_args conv_case(const conv_shape *s, const wo_dtype *d) {
-    int64_t scale = s->upsample ? 2 : 1;
+    int64_t up = s->resize == UP ? 2 : 1, down = s->resize == DOWN ? 2 : 1;
     wo_conv_args args = {.x_dtype = d[0],
                          .height = s->height,
                          .width = s->width,
@@ -262,10 +265,11 @@ static wo_conv_args conv_case(const conv_shape *s, const wo_dtype *d) {
                          .kt = s->kt,
                          .kh = s->kh,
                          .kw = s->kw,
-                         .upsample = s->upsample,
+                         .upsample = s->resize == UP,
+                         .downsample = s->resize == DOWN,
                          .w = MAKE(d[1], s->n, s->kt, s->kh, s->kw, s->channels),
                          .bias = MAKE(WO_F32, s->n),
-                         .y = MAKE(d[2], s->out_frames, s->height * scale, s->width * scale, s->n)};
+                         .y = MAKE(d[2], s->out_frames, s->height * up / down, s->width * up / down, s->n)};
     for (int32_t i = 0; i < s->out_frames + s->kt - 1; i++) {
         wo_tensor frame = MAKE(d[0], s->height, s->width, s->channels);
         fill(&frame, 1);
@@ -287,11 +291,12 @@ static void run_conv(const wo_conv_args *args) {
 
 /* acc and the sum of magnitudes of one output. */
 static void conv_at(const wo_conv_args *args, int64_t t, int64_t y, int64_t x, int64_t n, double *acc, double *magnitude) {
-    const int64_t scale = args->upsample ? 2 : 1, c = args->channels;
+    const int64_t scale = args->upsample ? 2 : 1, step = args->downsample ? 2 : 1, c = args->channels;
+    const int64_t above = args->downsample ? 0 : (args->kh - 1) / 2, left = args->downsample ? 0 : (args->kw - 1) / 2;
     for (int64_t dt = 0; dt < args->kt; dt++)
         for (int64_t dy = 0; dy < args->kh; dy++)
             for (int64_t dx = 0; dx < args->kw; dx++) {
-                int64_t row = y + dy - (args->kh - 1) / 2, column = x + dx - (args->kw - 1) / 2;
+                int64_t row = y * step + dy - above, column = x * step + dx - left;
                 if (args->frames[t + dt] == NULL || row < 0 || column < 0 || row >= args->height * scale || column >= args->width * scale)
                     continue;
                 wo_tensor frame = wo_tensor_of((void *)(uintptr_t)args->frames[t + dt], args->x_dtype, args->height, args->width, c);
@@ -324,11 +329,13 @@ static void check_conv(const wo_conv_args *args, const wo_tensor *residual) {
 }
 
 static const conv_shape conv_shapes[] = {
-    {5, 7, 16, 20, 2, 3, 3, 3, false, false}, {4, 9, 40, 50, 1, 3, 3, 3, false, true},  {6, 5, 13, 3, 2, 3, 3, 3, false, false},
-    {9, 8, 96, 3, 1, 3, 3, 3, false, false},  {3, 4, 33, 35, 1, 1, 3, 3, true, false},  {8, 8, 24, 7, 3, 3, 1, 1, false, true},
-    {1, 1, 5, 4, 1, 3, 3, 3, false, false},   {7, 3, 12, 48, 3, 1, 1, 1, false, false}, {1, 40, 64, 32, 1, 1, 3, 3, false, false},
-    {5, 6, 8, 2, 1, 1, 3, 3, true, true},     {3, 2, 600, 5, 1, 1, 3, 3, false, false}, {3, 3, 1300, 9, 1, 3, 1, 1, false, false},
-    {24, 23, 6, 5, 1, 1, 3, 3, false, false},
+    {5, 7, 16, 20, 2, 3, 3, 3, SAME, false}, {4, 9, 40, 50, 1, 3, 3, 3, SAME, true},  {6, 5, 13, 3, 2, 3, 3, 3, SAME, false},
+    {9, 8, 96, 3, 1, 3, 3, 3, SAME, false},  {3, 4, 33, 35, 1, 1, 3, 3, UP, false},  {8, 8, 24, 7, 3, 3, 1, 1, SAME, true},
+    {1, 1, 5, 4, 1, 3, 3, 3, SAME, false},   {7, 3, 12, 48, 3, 1, 1, 1, SAME, false}, {1, 40, 64, 32, 1, 1, 3, 3, SAME, false},
+    {5, 6, 8, 2, 1, 1, 3, 3, UP, true},     {3, 2, 600, 5, 1, 1, 3, 3, SAME, false}, {3, 3, 1300, 9, 1, 3, 1, 1, SAME, false},
+    {24, 23, 6, 5, 1, 1, 3, 3, SAME, false},
+    {9, 7, 16, 20, 2, 1, 3, 3, DOWN, false},    {6, 5, 13, 3, 2, 3, 3, 3, DOWN, true},    {2, 3, 600, 5, 1, 1, 3, 3, DOWN, false},
+    {7, 71, 64, 40, 1, 1, 3, 3, DOWN, false},   {4, 36, 1024, 3, 1, 1, 3, 3, DOWN, false}, {33, 66, 6, 5, 1, 1, 3, 3, DOWN, false},
 };
 enum { CONV_SHAPES = sizeof conv_shapes / sizeof conv_shapes[0] };
 
@@ -396,9 +403,29 @@ static void test_conv_frames_have_the_same_bits_alone_and_together_on_any_number
         }
 }
 
+/* Without padding above and to the left, pixel (y, x) sees what pixel (2y + 1, 2x + 1) of the convolution of full size sees. */
+static void test_conv_that_halves_has_the_bits_of_every_second_pixel_of_the_whole(void) {
+    for (int s = 0; s < CONV_SHAPES; s++)
+        for (int d = 0; d < DTYPES && conv_shapes[s].resize == DOWN; d++) {
+            wo_conv_args half = conv_case(&conv_shapes[s], dtypes[d]), whole = half;
+            half.residual = whole.residual = (wo_tensor){0};
+            whole.downsample = false;
+            whole.y = MAKE(half.y.dtype, half.out_frames, half.height, half.width, half.y.shape[3]);
+            run_conv(&half);
+            run_conv(&whole);
+            const size_t bytes = (size_t)half.y.shape[3] * wo_dtype_size(half.y.dtype);
+            for (int64_t i = 0; i < half.y.shape[0] * half.y.shape[1] * half.y.shape[2]; i++) {
+                int64_t x = i % half.y.shape[2], y = i / half.y.shape[2] % half.y.shape[1], t = i / half.y.shape[2] / half.y.shape[1];
+                int64_t same = (t * half.height + 2 * y + 1) * half.width + 2 * x + 1;
+                CHECK(memcmp((char *)half.y.data + (size_t)i * bytes, (char *)whole.y.data + (size_t)same * bytes, bytes) == 0);
+            }
+            release_all();
+        }
+}
+
 static void test_conv_of_one_tap_has_the_bits_of_a_linear(void) {
     for (int d = 0; d < DTYPES; d++) {
-        conv_shape shape = {6, 7, 1300, 50, 1, 1, 1, 1, false, false};
+        conv_shape shape = {6, 7, 1300, 50, 1, 1, 1, 1, SAME, false};
         wo_conv_args conv = conv_case(&shape, dtypes[d]);
         wo_linear_args linear = {.x = wo_tensor_of((void *)(uintptr_t)conv.frames[0], conv.x_dtype, 42, 1300),
                                  .w = wo_tensor_as(&conv.w, 50, 1300),
@@ -439,6 +466,7 @@ int main(void) {
         test_conv_adds_into_its_own_residual();
         test_conv_skips_frames_that_are_null_and_gives_the_bits_of_frames_of_zeros();
         test_conv_frames_have_the_same_bits_alone_and_together_on_any_number_of_threads();
+        test_conv_that_halves_has_the_bits_of_every_second_pixel_of_the_whole();
         test_conv_of_one_tap_has_the_bits_of_a_linear();
         test_a_cancelled_product_ends_at_once();
         printf("products of %s: ok\n", isa_name);

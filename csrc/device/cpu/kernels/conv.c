@@ -1,5 +1,5 @@
-/* Convolution over channels-last frames: the product of tile.c, whose rows are pixels. Doubling by nearest neighbour and the zero padding
- * are a matter of where a pixel finds its inputs, so neither is ever stored. */
+/* Convolution over channels-last frames: the product of tile.c, whose rows are pixels. Doubling by nearest neighbour, halving and the zero
+ * padding are a matter of where a pixel finds its inputs, so none of them is ever stored. */
 #include "device/cpu/kernels/tile.h"
 
 size_t WO_KERNEL(conv_workspace)(const wo_conv_args *args) {
@@ -19,6 +19,7 @@ wo_status WO_KERNEL(conv)(wo_pool *pool, wo_cancel *cancel, const wo_conv_args *
                             .kh = args->kh,
                             .kw = args->kw,
                             .upsample = args->upsample,
+                            .downsample = args->downsample,
                             .w = args->w.data,
                             .out = {.columns = args->w.shape[0],
                                     .dtype = args->y.dtype,

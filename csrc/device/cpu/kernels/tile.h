@@ -48,7 +48,7 @@ typedef struct tile_product {
     int64_t height, width, channels; /* of the input */
     int32_t images;                  /* output frames */
     int32_t kt, kh, kw;
-    bool upsample;
+    bool upsample, downsample; /* as in wo_conv_args */
     const void *w; /* [out.columns, kt, kh, kw, channels] */
     tile_output out;
 } tile_product;

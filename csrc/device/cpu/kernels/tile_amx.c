@@ -112,16 +112,17 @@ static block_run block_run_of(const tile_task *t, const tile_block *block, scrat
 static void place_group(const block_run *b, int64_t first, int pixels, place *places, uint32_t *copies) {
     const tile_plan *s = b->t->s;
     const int64_t y = first / s->out_width, x = first % s->out_width;
-    const size_t pixel_bytes = (size_t)s->p.channels * 2;
-    const bool row = pixel_bytes % PAGE != 0 && pixels == AMX_SIDE && !s->p.upsample && x + AMX_SIDE <= s->out_width;
+    const int down = s->p.downsample;
+    const size_t pixel_bytes = (size_t)s->p.channels * 2, stride = pixel_bytes << down;
+    const bool row = stride % PAGE != 0 && pixels == AMX_SIDE && !s->p.upsample && x + AMX_SIDE <= s->out_width;
     const void *at[TILE_TAPS * AMX_SIDE];
     bool located = false;
     for (int i = 0; i < b->taps; i++, copies += b->steps * AMX_TILE) {
-        const int64_t from_y = y + b->live.dy[i], from_x = x + b->live.dx[i];
-        if (row && (from_y < 0 || from_y >= s->out_height)) {
+        const int64_t from_y = (y << down) + b->live.dy[i], from_x = (x << down) + b->live.dx[i];
+        if (row && (from_y < 0 || from_y >= s->in_height)) {
             places[i] = (place){(const char *)tile_zeros, 0, 0};
-        } else if (row && from_x >= 0 && from_x + AMX_SIDE <= s->out_width) {
-            places[i] = (place){b->live.frame[i] + (size_t)(from_y * s->p.width + from_x) * pixel_bytes, pixel_bytes, 4 * AMX_STEP};
+        } else if (row && from_x >= 0 && from_x + ((AMX_SIDE - 1) << down) < s->in_width) {
+            places[i] = (place){b->live.frame[i] + (size_t)(from_y * s->p.width + from_x) * pixel_bytes, stride, 4 * AMX_STEP};
         } else {
             if (!located)
                 tile_locate(s, &b->live, first, pixels, at, AMX_SIDE);

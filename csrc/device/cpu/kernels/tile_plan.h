@@ -10,6 +10,7 @@ typedef struct tile_plan {
     tile_product p; /* without space where the kernel has none: then one row of pixels */
     tile_kind kind;
     tile_blocking blocking;
+    int64_t in_height, in_width;           /* of one frame of the input, doubled where it is */
     int64_t out_height, out_width, pixels; /* of one frame of the output */
     int64_t chunk, chunks;                 /* pixels of a task */
     int64_t columns, column_chunks;        /* output channels of a task */
@@ -39,8 +40,10 @@ VEC_INLINE tile_plan tile_plan_of(const tile_product *p, int64_t words, int64_t 
         s.p.height = 1;
     }
     s.blocking = tile_blocking_of(p, s.kind, words);
-    s.out_height = s.p.height << p->upsample;
-    s.out_width = s.p.width << p->upsample;
+    s.in_height = s.p.height << p->upsample;
+    s.in_width = s.p.width << p->upsample;
+    s.out_height = s.in_height >> p->downsample;
+    s.out_width = s.in_width >> p->downsample;
     s.pixels = s.out_height * s.out_width;
     s.chunk = tile_round_up(tile_ceil(s.pixels, tile_ceil(s.pixels, chunk)), rows);
     s.chunks = tile_ceil(s.pixels, s.chunk);
@@ -61,9 +64,11 @@ VEC_INLINE tile_task tile_task_at(const tile_plan *s, int64_t index) {
     return t;
 }
 
-/* With `all` set, taps of frames of zeros are listed too, with frame == NULL. */
+/* With `all` set, taps of frames of zeros are listed too, with frame == NULL. Where the output is halved, there is no padding above and to
+ * the left. */
 VEC_INLINE tile_taps tile_taps_of(const tile_task *t, const tile_block *block, bool all) {
     const tile_product *p = &t->s->p;
+    const int64_t above = p->downsample ? 0 : (p->kh - 1) / 2, left = p->downsample ? 0 : (p->kw - 1) / 2;
     tile_taps live = {0};
     for (int i = 0; i < block->taps; i++) {
         int tap = block->first_tap + i;
@@ -72,8 +77,8 @@ VEC_INLINE tile_taps tile_taps_of(const tile_task *t, const tile_block *block, b
             continue;
         live.tap[live.count] = tap;
         live.frame[live.count] = frame == NULL ? NULL : frame + (size_t)block->first_channel * tile_bytes(p->x_dtype);
-        live.dy[live.count] = tap / p->kw % p->kh - (p->kh - 1) / 2;
-        live.dx[live.count] = tap % p->kw - (p->kw - 1) / 2;
+        live.dy[live.count] = tap / p->kw % p->kh - above;
+        live.dx[live.count] = tap % p->kw - left;
         live.count++;
     }
     return live;
@@ -100,8 +105,8 @@ VEC_INLINE void tile_locate(const tile_plan *s, const tile_taps *live, int64_t f
     int64_t y = first / s->out_width, x = first % s->out_width;
     for (int r = 0; r < count; r++) {
         for (int i = 0; i < live->count; i++) {
-            int64_t row = y + live->dy[i], column = x + live->dx[i];
-            bool inside = live->frame[i] != NULL && row >= 0 && row < s->out_height && column >= 0 && column < s->out_width;
+            int64_t row = (y << p->downsample) + live->dy[i], column = (x << p->downsample) + live->dx[i];
+            bool inside = live->frame[i] != NULL && row >= 0 && row < s->in_height && column >= 0 && column < s->in_width;
             int64_t pixel = (row >> p->upsample) * p->width + (column >> p->upsample);
             at[i * stride + r] = inside ? live->frame[i] + (size_t)pixel * pixel_bytes : (const void *)tile_zeros;
         }
