@@ -1,4 +1,4 @@
-/* The streaming state of the VAE decoder: for each causal convolution the last two frames that it read.
+/* The streaming state of the VAE: for each causal convolution the last two frames that it read (one for a temporal downsampler).
  *
  * A frame is written where it will stay, and slots change their meaning instead of frames their place:
  *
@@ -18,13 +18,16 @@ static bool on_host(const wo_vae_pass *p) {
     return wo_exec_knobs(p->x)->state_on_host;
 }
 
-/* The ledger before the first frame; a recording of a later latent supposes a past that is full. */
+/* The ledger before the first frame; a recording of a later pass supposes a past that is full. */
 static void ledger_init(wo_vae_pass *p) {
-    const wo_vae_decoder *m = p->m;
-    for (int32_t i = 0; i < m->pasts; i++)
-        p->ledger.slots[i] = (wo_vae_slots){.older = 2 * m->past[i].index, .newer = 2 * m->past[i].index + 1, .filled = p->first ? 0 : 2};
+    const wo_vae_network *m = p->m;
+    for (int32_t i = 0; i < m->pasts; i++) {
+        const wo_vae_place *place = &m->past[i];
+        p->ledger.slots[i] = (wo_vae_slots){
+            .older = place->first, .newer = place->first + place->kept - 1, .filled = p->first ? 0 : place->kept};
+    }
     for (int32_t i = 0; i < m->banks; i++)
-        p->ledger.spare[i] = on_host(p) ? -1 : 2 * m->bank[i].convs;
+        p->ledger.spare[i] = on_host(p) ? -1 : m->bank[i].slots;
 }
 
 static wo_status ledger_keep(wo_vae_pass *p, wo_tensor *out, bool *fresh, wo_error *err) {
@@ -33,19 +36,19 @@ static wo_status ledger_keep(wo_vae_pass *p, wo_tensor *out, bool *fresh, wo_err
 }
 
 wo_status wo_vae_past_begin(wo_vae_pass *p, wo_error *err) {
-    const wo_vae_decoder *m = p->m;
+    const wo_vae_network *m = p->m;
     wo_tensor ledger;
     bool fresh;
     WO_TRY(ledger_keep(p, &ledger, &fresh, err));
     if (p->first || wo_exec_is_dry(p->x))
         ledger_init(p);
     else if (fresh)
-        WO_FAIL(err, WO_EINTERNAL, "vae: a later latent was given before the first one");
+        WO_FAIL(err, WO_EINTERNAL, "%s: a later pass was run before the first one", m->name);
     else
         memcpy(&p->ledger, ledger.data, sizeof p->ledger);
     for (int32_t i = 0; i < m->banks; i++) {
         const wo_vae_bank *b = &m->bank[i];
-        int64_t shape[] = {2 * b->convs + !on_host(p), p->r->height * b->scale, p->r->width * b->scale, b->channels};
+        int64_t shape[] = {b->slots + !on_host(p), p->height * b->scale, p->width * b->scale, b->channels};
         WO_TRY(wo_exec_keep(p->x, (uint64_t)KEEP_BANK << 32 | (uint64_t)i, on_host(p), m->compute, 4, shape, &p->bank[i], &fresh, err));
     }
     return WO_OK;
@@ -75,28 +78,28 @@ static wo_status fetch(wo_vae_pass *p, const wo_tensor *bank, int32_t slot, bool
 
 wo_status wo_vae_past_enter(wo_vae_pass *p, int32_t past, wo_vae_window *window, wo_error *err) {
     const wo_vae_slots *slots = &p->ledger.slots[past];
-    int32_t b = p->m->past[past].bank;
+    int32_t b = p->m->past[past].bank, kept = p->m->past[past].kept;
     const wo_tensor *bank = &p->bank[b];
     *window = (wo_vae_window){.past = past};
     if (on_host(p)) {
-        WO_TRY(fetch(p, bank, slots->older, slots->filled > 1, &window->older, err));
-        WO_TRY(fetch(p, bank, slots->newer, slots->filled > 0, &window->newer, err));
+        WO_TRY(fetch(p, bank, slots->older, slots->filled == kept, &window->older, err));
+        if (kept > 1)
+            WO_TRY(fetch(p, bank, slots->newer, slots->filled > 0, &window->newer, err));
         WO_TRY(wo_exec_alloc(p->x, bank->dtype, 3, bank->shape + 1, &window->newest, err));
     } else {
         window->older = slot_of(bank, slots->older);
         window->newer = slot_of(bank, slots->newer);
         window->newest = slot_of(bank, p->ledger.spare[b]);
     }
-    window->frames[0] = slots->filled > 1 ? window->older.data : NULL;
-    window->frames[1] = slots->filled > 0 ? window->newer.data : NULL;
+    window->frames[0] = slots->filled == kept ? window->older.data : NULL;
+    window->frames[1] = kept > 1 && slots->filled > 0 ? window->newer.data : NULL;
     window->frames[2] = window->newest.data;
     return WO_OK;
 }
 
 wo_status wo_vae_past_leave(wo_vae_pass *p, wo_vae_window *window, wo_error *err) {
     wo_vae_slots *slots = &p->ledger.slots[window->past];
-    int32_t b = p->m->past[window->past].bank, filled = slots->filled < 2 ? slots->filled + 1 : 2;
-    int32_t newest = slots->older;
+    int32_t b = p->m->past[window->past].bank, kept = p->m->past[window->past].kept, newest = slots->older;
     if (on_host(p)) {
         wo_tensor resting = slot_of(&p->bank[b], slots->older);
         WO_TRY(wo_exec_copy(p->x, &resting, &window->newest, err));
@@ -107,6 +110,7 @@ wo_status wo_vae_past_leave(wo_vae_pass *p, wo_vae_window *window, wo_error *err
         newest = p->ledger.spare[b];
         p->ledger.spare[b] = slots->older;
     }
-    *slots = (wo_vae_slots){.older = slots->newer, .newer = newest, .filled = filled};
+    *slots = (wo_vae_slots){
+        .older = kept > 1 ? slots->newer : newest, .newer = newest, .filled = slots->filled < kept ? slots->filled + 1 : kept};
     return WO_OK;
 }
