@@ -227,6 +227,25 @@ static void test_residents_come_back_from_slabs_without_the_disk(void) {
     CHECK(held.slab_bytes == 0);
 }
 
+/* All memory is there once the exec is open: the first allocation after that would fail, and none does. */
+static void test_passes_allocate_nothing(void) {
+    static toy_result got;
+    for (int i = 0; i < WAY_COUNT; i++) {
+        wo_policy policy = policy_of(i);
+        wo_plan *plan;
+        wo_exec *x;
+        CHECK_OK(toy_plan(engine, &model, &policy, &plan, &err), &err);
+        CHECK_OK(wo_exec_open(engine, model.component, plan, &x, &err), &err);
+        wo_memory_fail_at(1);
+        CHECK_OK(toy_passes(x, &model, &got, &err), &err);
+        void *memory;
+        CHECK_STATUS(wo_memory_acquire(1, "a test", &memory, &err), WO_ENOMEMORY); /* the switch was on all the time */
+        wo_exec_close(x, &got.report);
+        wo_plan_release(plan);
+        CHECK(toy_same(&got, &wanted));
+    }
+}
+
 int main(void) {
     wo_policy policy = wo_policy_default();
     toy_write(toy_path(), NULL, NULL);
@@ -235,6 +254,7 @@ int main(void) {
     CHECK_OK(toy_create(&model, toy_path(), WO_BF16, &err), &err);
     CHECK_OK(toy_run(engine, &model, &policy, &wanted, &err), &err);
     test_every_failing_allocation_read_and_copy_is_survived();
+    test_passes_allocate_nothing();
     test_cancelling_leaves_the_engine_usable();
     test_a_layer_out_of_order_names_both_groups();
     test_a_second_exec_is_refused_while_one_is_open();
