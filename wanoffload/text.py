@@ -86,7 +86,12 @@ class Tokenizer:
         import tokenizers
         from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-        proto = model_pb2.ModelProto.FromString(file.read_bytes())
+        try:
+            proto = model_pb2.ModelProto.FromString(file.read_bytes())
+        except Exception as error:  # protobuf's own class, which differs between its versions
+            raise ValueError(f"{file} is not a SentencePiece model: {error}") from None
+        if not proto.pieces:
+            raise ValueError(f"{file} is not a SentencePiece model: it has no pieces.")
         pieces = [(piece.piece, piece.score) for piece in proto.pieces]
         backend = tokenizers.Tokenizer(models.Unigram(pieces, proto.trainer_spec.unk_id, False))
         charsmap = proto.normalizer_spec.precompiled_charsmap
