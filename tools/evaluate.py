@@ -1,43 +1,56 @@
 """Scores a pipeline folder: films fixed prompts and measures colour, shape, action and background in the pixels.
 
     python tools/evaluate.py                                     the demo checkpoint, through wanoffload
+    python tools/evaluate.py --model wanoffload/demo_model_i2v   the one for image to video: stills that are animated
     python tools/evaluate.py --model FOLDER --sheet sheet.png    another one, and what it filmed as a picture
     python tools/evaluate.py --peer diffusers                    the same prompts and noise through diffusers
     python tools/evaluate.py --truth 64                          no model: does measuring itself make errors?
     python tools/evaluate.py --truth 64 --vae FOLDER             the same on clips that went through a VAE
 
-Prompts and seeds are the same in every run, so scores of different checkpoints and different engines can be compared.
+Prompts, stills and seeds are the same in every run, so scores of different checkpoints and different engines can be
+compared. A checkpoint for image to video gets the first frame of a clip that shows what the prompt says; besides what
+its film shows, it is scored by how much the first frame of the film is that still.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measure import Measurement, measure
+from PIL import Image, ImageDraw
 from prompts import Task, tasks
-from shapes import ACTIONS, FRAMES, SIZE, Label, render, sample
+from shapes import ACTIONS, FRAMES, SIZE, Label, render, sample, sample_like
 
 QUALITIES = ("colour", "shape", "action", "background")
 TRUTH_SEED = 11
+STILL_SEED = 7700
 SHEET_FRAMES = (0, 4, 8, 12, 16)
 
-# Films prompts with one seed each: [prompts, frames, height, width, 3] in 0..1.
-Camera = Callable[[list[str], list[int]], np.ndarray]
+# Films prompts with one seed each, and one still each to begin with if there are any; gives [prompts, frames, height,
+# width, 3] in 0..1.
+Camera = Callable[[list[str], list[int], list[Image.Image]], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was asked for, what was filmed, and what could be seen in it."""
+    """What was asked for, what was filmed, what could be seen in it, and for a still how well the film begins with it.
+
+    Attributes:
+        likeness: Of the first frame and the still, in decibels.
+    """
 
     task: Task
     frames: np.ndarray
     seen: Measurement
+    likeness: float | None = None
 
     def misses(self) -> list[str]:
         """The qualities that are not what the prompt says."""
@@ -55,27 +68,42 @@ def open_wanoffload(options: argparse.Namespace) -> Camera:
 
     if options.threads:
         wanoffload.set_num_threads(options.threads)
-    pipe = wanoffload.WanPipeline.from_pretrained(options.model or demo_model(), dtype=options.dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return lambda prompts, seeds: pipe(prompt=prompts, generator=seeds, **_call(options)).frames
+    pipe = getattr(wanoffload, pipeline_class(options.model)).from_pretrained(options.model, dtype=options.dtype)
+    return camera_of(pipe, options, int)
 
 
 def open_diffusers(options: argparse.Namespace) -> Camera:
     """A camera of diffusers, with the same noise."""
+    import diffusers
     import torch
-    from diffusers import WanPipeline
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    model = options.model or demo_model()
-    pipe = WanPipeline.from_pretrained(model, dtype=getattr(torch, options.dtype))
+    opened = getattr(diffusers, pipeline_class(options.model))
+    pipe = opened.from_pretrained(options.model, dtype=getattr(torch, options.dtype))
+    return camera_of(pipe, options, torch.Generator("cpu").manual_seed)
+
+
+def camera_of(pipe: Any, options: argparse.Namespace, noise: Callable[[int], Any]) -> Camera:
+    """A camera of a pipeline; `noise` makes a generator of a seed."""
     pipe.set_progress_bar_config(disable=True)
+    call = {
+        "height": SIZE,
+        "width": SIZE,
+        "num_frames": FRAMES,
+        "num_inference_steps": options.steps,
+        "guidance_scale": options.guidance,
+        "output_type": "np",
+    }
 
-    def film(prompts: list[str], seeds: list[int]) -> np.ndarray:
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        return pipe(prompt=prompts, generator=generators, output_type="np", **_call(options)).frames
+    def shoot(prompts: list[str], seeds: list[int], stills: list[Image.Image]) -> np.ndarray:
+        if not stills:
+            return pipe(prompt=prompts, generator=[noise(seed) for seed in seeds], **call).frames
+        # One by one, since diffusers takes no list of images here.
+        shots = zip(prompts, seeds, stills, strict=True)
+        return np.concatenate([pipe(image=s, prompt=p, generator=noise(n), **call).frames for p, n, s in shots])
 
-    return film
+    return shoot
 
 
 CAMERAS = {"wanoffload": open_wanoffload, "diffusers": open_diffusers}
@@ -88,23 +116,33 @@ def demo_model() -> Path:
     return Path(wanoffload.__file__).parent / "demo_model"
 
 
-def _call(options: argparse.Namespace) -> dict[str, float]:
-    return {
-        "height": SIZE,
-        "width": SIZE,
-        "num_frames": FRAMES,
-        "num_inference_steps": options.steps,
-        "guidance_scale": options.guidance,
-    }
+def pipeline_class(model: Path) -> str:
+    """The class that a pipeline's folder names."""
+    return json.loads((model / "model_index.json").read_text())["_class_name"]
 
 
-def film(camera: Camera, wanted: Sequence[Task], batch: int) -> Iterable[Outcome]:
+def still(task: Task, seed: int) -> Image.Image:
+    """The first frame of a clip that shows what the prompt says."""
+    clip = sample_like(random.Random(STILL_SEED + seed), task.label)
+    pixels = render([clip], frames=1)[0, :, 0].transpose(1, 2, 0)
+    return Image.fromarray(((pixels + 1) * 127.5).round().astype(np.uint8))
+
+
+def likeness(frame: np.ndarray, picture: Image.Image) -> float:
+    """Peak signal to noise ratio in decibels of a frame in 0..1 and a picture."""
+    return float(-10 * np.log10(np.mean((frame - np.asarray(picture, np.float32) / 255) ** 2)))
+
+
+def film(camera: Camera, wanted: Sequence[Task], batch: int, animates: bool = False) -> Iterable[Outcome]:
     """Films and measures; the seed of a prompt is its place in the list."""
     for first in range(0, len(wanted), batch):
         part = wanted[first : first + batch]
         seeds = list(range(first, first + len(part)))
-        for task, frames in zip(part, camera([task.prompt for task in part], seeds), strict=True):
-            yield Outcome(task, np.asarray(frames), measure(frames))
+        stills = [still(task, seed) for task, seed in zip(part, seeds, strict=True)] if animates else []
+        shot = camera([task.prompt for task in part], seeds, stills)
+        for i, (task, frames) in enumerate(zip(part, shot, strict=True)):
+            alike = likeness(frames[0], stills[i]) if animates else None
+            yield Outcome(task, np.asarray(frames), measure(frames), alike)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -124,8 +162,6 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def sheet(outcomes: Sequence[Outcome], file: Path) -> None:
     """Writes a picture of all clips, five frames each, with their prompts; [x] marks those with a miss."""
-    from PIL import Image, ImageDraw
-
     columns, width, height = 2, SIZE * len(SHEET_FRAMES) + 8, SIZE + 16
     picture = Image.new("RGB", (width * columns, height * -(-len(outcomes) // columns)), "white")
     draw = ImageDraw.Draw(picture)
@@ -141,13 +177,17 @@ def sheet(outcomes: Sequence[Outcome], file: Path) -> None:
 def score(options: argparse.Namespace) -> int:
     """Films all prompts and prints what was right."""
     began, outcomes = time.monotonic(), []
-    for outcome in film(CAMERAS[options.peer](options), tasks(options.prompts, options.held_out), options.batch):
+    camera, animates = CAMERAS[options.peer](options), pipeline_class(options.model) == "WanImageToVideoPipeline"
+    for outcome in film(camera, tasks(options.prompts, options.held_out), options.batch, animates):
         outcomes.append(outcome)
         if outcome.misses():
             wrong = ", ".join(f"{quality} {getattr(outcome.seen, quality)}" for quality in outcome.misses())
             print(f"miss: {outcome.task.prompt}: {wrong} ({outcome.seen.figures()})", flush=True)
     overlap = np.mean([outcome.seen.overlap for outcome in outcomes])
     print(table(outcomes))
+    if animates:
+        alike = [outcome.likeness for outcome in outcomes]
+        print(f"first frame and still: {np.mean(alike):.1f} dB in the mean, {min(alike):.1f} at worst")
     print(
         f"mean overlap with templates {overlap:.3f}; {options.peer}, {options.dtype}, {options.steps} steps, "
         f"guidance {options.guidance}, {time.monotonic() - began:.0f} s"
@@ -187,7 +227,9 @@ def _round_trip(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a pipeline (default: the demo checkpoint)")
+    parser.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="a pipeline (default: the demo's for text to video)"
+    )
     parser.add_argument("--peer", choices=CAMERAS, default="wanoffload", help="what films (default: %(default)s)")
     parser.add_argument("--prompts", type=int, default=60, help="default: %(default)s")
     parser.add_argument("--held-out", type=int, default=15, help="prompts of combinations never trained (default: 15)")
@@ -206,6 +248,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--vae goes with --truth; a pipeline is scored with its own VAE")
     if not 0 <= options.held_out <= options.prompts:
         parser.error("--held-out cannot be more than --prompts")
+    if not options.truth:
+        options.model = options.model or demo_model()
     return options
 
 

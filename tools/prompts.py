@@ -81,6 +81,14 @@ def describe(label: Label, rng: random.Random, complete: bool = False) -> str:
     return text + "." if rng.random() < 0.3 else text
 
 
+def animate(label: Label, rng: random.Random) -> str:
+    """A prompt for a picture of the clip's first frame: one in four leaves to the picture what the thing is."""
+    if rng.random() >= 0.25:
+        return describe(label, rng)
+    thing = rng.choice(["it", "the shape"])
+    return f"{thing} {rng.choice(VERBS[label.action][0])}"
+
+
 def _where(background: str, rng: random.Random) -> tuple[str, str]:
     """The background as the end of a sentence, and as a phrase of its own."""
     word = rng.choice(BACKGROUND_WORDS[background])

@@ -111,6 +111,13 @@ def sample(rng: random.Random, action: str | None = None, exclude: Collection[Co
     return Clip(label, (r, g, b), shade, x, y, radius, angle)
 
 
+def sample_like(rng: random.Random, label: Label) -> Clip:
+    """Draws clips until one shows what a label says."""
+    while (clip := sample(rng, label.action)).label != label:
+        pass
+    return clip
+
+
 def _tracks(rng: random.Random, action: str) -> tuple[list[float], list[float], list[float], list[float]]:
     """Centre, radius and angle of every frame. A resting place is drawn first, then what the action changes of it."""
     radius, x, y, angle = ([value] * FRAMES for value in (*_uniform(rng, (14, 18), (34, 62), (34, 62)), 0.0))

@@ -1,5 +1,6 @@
 """A score must be what was filmed, counted rightly."""
 
+import json
 import random
 from pathlib import Path
 
@@ -8,20 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from prompts import Task, tasks
-from shapes import Label, render, sample
+from shapes import render, sample_like
 
 
-def film_truth(prompts: list[str], seeds: list[int]) -> np.ndarray:
+def film_truth(prompts: list[str], seeds: list[int], stills: list[Image.Image]) -> np.ndarray:
     """A camera that films what the prompts of tasks(12, 4) ask for."""
     labels = {task.prompt: task.label for task in tasks(12, 4)}
-    return np.concatenate([render_label(labels[prompt]) for prompt in prompts])
-
-
-def render_label(label: Label) -> np.ndarray:
-    rng = random.Random(0)
-    while (clip := sample(rng, label.action)).label != label:
-        pass
-    return (render([clip]).transpose(0, 2, 3, 4, 1) + 1) / 2
+    clips = [
+        sample_like(random.Random(evaluate.STILL_SEED + seed), labels[prompt])
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    return (render(clips).transpose(0, 2, 3, 4, 1) + 1) / 2
 
 
 def outcomes(wanted: list[Task]) -> list[evaluate.Outcome]:
@@ -61,12 +59,37 @@ def test_a_miss_is_counted_as_right() -> None:
 def test_seeds_depend_on_the_size_of_batches() -> None:
     used: list[int] = []
 
-    def camera(prompts: list[str], seeds: list[int]) -> np.ndarray:
+    def camera(prompts: list[str], seeds: list[int], stills: list[Image.Image]) -> np.ndarray:
         used.extend(seeds)
-        return film_truth(prompts, seeds)
+        assert stills == []
+        return film_truth(prompts, seeds, stills)
 
     list(evaluate.film(camera, tasks(12, 4)[:7], batch=3))
     assert used == list(range(7))
+
+
+def test_a_film_is_compared_with_another_still_than_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "WanImageToVideoPipeline"}))
+    given: list[Image.Image] = []
+
+    def camera(prompts: list[str], seeds: list[int], stills: list[Image.Image]) -> np.ndarray:
+        given.extend(stills)
+        return film_truth(prompts, seeds, stills)
+
+    monkeypatch.setitem(evaluate.CAMERAS, "diffusers", lambda options: camera)
+    command = ["--model", str(tmp_path), "--peer", "diffusers", "--prompts", "12", "--held-out", "4"]
+    assert evaluate.main(command) == 0
+    printed = capsys.readouterr().out
+    assert rows(printed)["all four"] == ["100.0", "%", "8/8", "4/4"]
+    # Only the rounding to 8 bits is between them: 10 log10(12 * 255 ** 2) = 59 dB.
+    line = printed.split("first frame and still: ")[1].splitlines()[0]
+    mean, worst = (float(word) for word in line.split() if word[0].isdigit())
+    assert 55 < worst <= mean < 65
+    assert [still.size for still in given] == 12 * [(96, 96)]
+    filmed = film_truth([tasks(12, 4)[0].prompt], [0], [])[0]
+    assert evaluate.likeness(filmed[-1], given[0]) < 30
 
 
 def test_errors_of_measuring_are_not_reported(

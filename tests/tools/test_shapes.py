@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 import pytest
-from prompts import describe, tasks
+from prompts import animate, describe, tasks
 from shapes import ACTIONS, COLOURS, Crop, combinations, held_out, render, sample, signed_distance
 
 PIXELS = {
@@ -58,6 +58,15 @@ def test_scores_are_measured_on_other_prompts_than_before() -> None:
         for one in wanted
     ]
     assert digest(repr(entries).encode()) == TASKS
+
+
+def test_no_prompt_for_a_still_leaves_to_it_what_it_shows() -> None:
+    rng = random.Random(1)
+    label = sample(rng, "spins").label
+    prompts = [animate(label, rng) for _ in range(400)]
+    unnamed = [prompt for prompt in prompts if label.shape not in prompt.lower()]
+    assert 70 < len(unnamed) < 130
+    assert all(prompt.startswith(("it ", "the shape ")) for prompt in unnamed)
 
 
 def test_tasks_do_not_end_when_combinations_do() -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import write_text_encoder, write_transformer, write_vae
-from diffusers import UniPCMultistepScheduler, WanPipeline
+from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline
+from PIL import Image
+from shapes import Label
 from training import tokenizer
 from training.average import WeightAverage
+from training.image import first_frames, new_image_encoder, new_processor, still_clips, widened, write_processor
+from training.latents import Encoded
 from training.muon import Muon, orthogonalise
 from training.schedule import Schedule
 from training.transformer import TextToVelocity
 from training.vae import WholeClips
-from transformers import T5TokenizerFast
+from transformers import CLIPImageProcessor, T5TokenizerFast
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,13 +53,75 @@ def test_one_zero_row_is_another_text_than_padding(tmp_path: Path, demo_model: P
     timestep = torch.tensor([30.0, 500.0, 990.0])
     wanted = transformer(latents, timestep, padded, return_dict=False)[0]
 
-    net = TextToVelocity(text_encoder, transformer, torch.float32)
+    net = TextToVelocity(text_encoder, transformer, dtype=torch.float32)
     tokens = names(PROMPTS, padding="longest", return_tensors="pt")
     text = net.encode(tokens.input_ids, tokens.attention_mask)
     assert text.rows.shape[1] < 20
     assert relative(net(latents, timestep, text), wanted) < 1e-5
     unfolded = net.encode(tokens.input_ids, tokens.attention_mask, fold=0.0)
     assert relative(net(latents, timestep, unfolded), wanted) > 1e-3
+
+
+@torch.no_grad()
+def test_a_widened_transformer_is_another_one_before_it_is_trained(tmp_path: Path) -> None:
+    transformer = write_transformer(tmp_path / "transformer", text_dim=36, in_channels=6, out_channels=6)
+    wide = widened(transformer)
+    assert wide.config.in_channels == 2 * 6 + 4
+    draw = torch.Generator().manual_seed(5)
+    latents, more = torch.randn(2, 6, 3, 4, 6, generator=draw), torch.randn(2, 10, 3, 4, 6, generator=draw)
+    timestep, text = torch.tensor([30.0, 990.0]), torch.randn(2, 512, 36, generator=draw)
+    image = torch.randn(2, 17, 64, generator=draw)
+    wanted = transformer(latents, timestep, text, return_dict=False)[0]
+    found = wide(torch.cat([latents, more], 1), timestep, text, image, return_dict=False)[0]
+    assert relative(found, wanted) < 1e-6
+
+
+@torch.no_grad()
+def test_an_image_is_attended_to_otherwise_than_in_diffusers(tmp_path: Path, demo_model: Path) -> None:
+    names = T5TokenizerFast.from_pretrained(demo_model / "tokenizer")
+    text_encoder = write_text_encoder(tmp_path / "text_encoder", vocab_size=len(names))
+    wide = widened(write_transformer(tmp_path / "transformer", text_dim=36, in_channels=6, out_channels=6))
+    draw = torch.Generator().manual_seed(6)
+    for parameter in wide.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape, generator=draw)
+    image_encoder = new_image_encoder()
+    pixels, latents = torch.randn(3, 3, 48, 48, generator=draw), torch.randn(3, 16, 3, 4, 6, generator=draw)
+    timestep = torch.tensor([30.0, 500.0, 990.0])
+    pipe = WanPipeline(names, text_encoder, None, UniPCMultistepScheduler(), wide)
+    padded, _ = pipe.encode_prompt(PROMPTS, do_classifier_free_guidance=False, max_sequence_length=512)
+    rows = image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
+    wanted = wide(latents, timestep, padded, rows, return_dict=False)[0]
+
+    net = TextToVelocity(text_encoder, wide, image_encoder, dtype=torch.float32)
+    tokens = names(PROMPTS, padding="longest", return_tensors="pt")
+    text = net.encode(tokens.input_ids, tokens.attention_mask)
+    image = net.encode_image(pixels)
+    assert image.shape == (3, 17, 64)
+    assert relative(net(latents, timestep, text, image), wanted) < 1e-5
+    assert relative(net(latents, timestep, text, image.roll(1, 0)), wanted) > 1e-3
+
+
+@torch.no_grad()
+def test_training_sees_a_still_otherwise_than_the_pipeline(tmp_path: Path) -> None:
+    vae = write_vae(tmp_path / "vae")
+    pixels = torch.rand(2, 3, 9, 16, 16, generator=torch.Generator().manual_seed(7)) * 2 - 1
+    stills, shown = first_frames(pixels)
+    clips = WholeClips(vae, torch.float32)
+    channels = vae.config.z_dim
+    latents = (clips.encode(one).split(channels, 1)[0] for one in (pixels, shown))
+    encoded = Encoded(next(latents), [Label("red", "star", "spins", "sky")] * 2, next(latents), stills)
+    found = still_clips(encoded, vae)
+
+    write_processor(tmp_path / "image_processor")
+    processor = CLIPImageProcessor.from_pretrained(tmp_path / "image_processor")
+    assert processor.to_dict() == new_processor().to_dict()
+    pipe = WanImageToVideoPipeline(None, None, vae, None, processor)
+    for i, still in enumerate(stills):
+        picture = Image.fromarray(still.permute(1, 2, 0).numpy())
+        assert torch.equal(processor(images=picture, return_tensors="pt").pixel_values[0], found.pixels[i])
+        image = pipe.video_processor.preprocess(picture, height=16, width=16)
+        _, wanted = pipe.prepare_latents(image, 1, channels, 16, 16, 9, torch.float32, latents=torch.zeros(1))
+        assert relative(found.conditions[i], wanted[0]) < 1e-5
 
 
 def test_the_tokenizer_is_not_that_of_the_demo(tmp_path: Path, demo_model: Path) -> None:

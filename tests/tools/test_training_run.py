@@ -6,8 +6,10 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+import train_image_to_video
 import train_transformer
 import train_vae
+from PIL import Image
 from safetensors.torch import load_file
 from training.checkpoint import save_pipeline
 from training.transformer import new_text_encoder, new_transformer
@@ -27,7 +29,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def latents(vae: Path) -> Path:
     file = vae.parent / "clips.safetensors"
-    command = ["encode", "--vae", str(vae), "--latents", str(file), "--clips", "10", "--threads", "1"]
+    command = ["encode", "--vae", str(vae), "--latents", str(file), "--clips", "10", "--stills", "--threads", "1"]
     assert train_transformer.main(command) == 0
     return file
 
@@ -65,6 +67,71 @@ def test_diffusers_does_not_open_a_trained_folder(pipeline: Path) -> None:
     pipe.set_progress_bar_config(disable=True)
     frames = pipe("a red ball rises", height=32, width=32, num_frames=5, num_inference_steps=2, output_type="np").frames
     assert frames.shape == (1, 5, 32, 32, 3) and frames.std() > 0
+
+
+@pytest.fixture(scope="module")
+def animator(pipeline: Path, latents: Path) -> Path:
+    folder = pipeline.parent / "animator"
+    animate(pipeline, latents, folder)
+    return folder
+
+
+def animate(base: Path, latents: Path, out: Path, *more: str) -> None:
+    command = ["--base", str(base), "--latents", str(latents), "--out", str(out), "--steps", "2", "--batch", "2"]
+    command += ["--validation", "4", "--muon", "1e-3", "--no-compile", "--threads", "1"]
+    assert train_image_to_video.main([*command, *more]) == 0
+
+
+def test_diffusers_does_not_open_a_trained_folder_for_image_to_video(animator: Path) -> None:
+    pipe = diffusers.WanImageToVideoPipeline.from_pretrained(animator, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    picture, size = Image.new("RGB", (32, 32), "red"), {"height": 32, "width": 32, "num_frames": 5}
+    frames = pipe(picture, "it rises", num_inference_steps=2, output_type="np", **size).frames
+    assert frames.shape == (1, 5, 32, 32, 3) and frames.std() > 0
+
+
+def test_image_to_video_has_other_files_than_the_base_it_shares(animator: Path, pipeline: Path) -> None:
+    shared = [name for name in files(pipeline) if not name.startswith(("transformer/", "model_index"))]
+    for name in shared:
+        assert (animator / name).read_bytes() == (pipeline / name).read_bytes(), name
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    after, before = load_file(animator / weights), load_file(pipeline / weights)
+    assert any(not torch.equal(after[name], value) for name, value in before.items() if "patch" not in name)
+    assert after["blocks.0.attn2.add_v_proj.weight"].abs().max() > 0
+    assert not any("_name_or_path" in config.read_text() for config in animator.glob("*/config.json"))
+    assert set(files(animator)) - set(files(pipeline)) == {
+        "image_encoder/config.json",
+        "image_encoder/model.safetensors",
+        "image_processor/preprocessor_config.json",
+    }
+
+
+def test_image_to_video_does_not_go_on_from_what_was_saved(animator: Path, pipeline: Path, latents: Path) -> None:
+    again = animator.parent / "animator-again"
+    animate(pipeline, latents, again, "--resume", str(animator), "--lr", "1e-6", "--muon", "1e-6", "--dtype", "float32")
+    for name in files(animator):
+        if name.endswith(".safetensors"):
+            before, after = load_file(animator / name), load_file(again / name)
+            assert all(torch.allclose(after[key], value.float(), atol=1e-4) for key, value in before.items()), name
+
+
+def test_clips_without_stills_are_trained_on(vae: Path, pipeline: Path, tmp_path: Path) -> None:
+    file = tmp_path / "clips.safetensors"
+    command = ["encode", "--vae", str(vae), "--latents", str(file), "--clips", "8", "--threads", "1"]
+    assert train_transformer.main(command) == 0
+    with pytest.raises(ValueError, match="--stills"):
+        animate(pipeline, file, tmp_path / "out")
+
+
+def test_training_on_changes_the_normalisation(vae: Path, latents: Path, pipeline: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    command = ["encode", "--vae", str(vae), "--latents", str(other), "--clips", "10", "--seed", "2", "--threads", "1"]
+    assert train_transformer.main(command) == 0
+    out = tmp_path / "out"
+    train(vae, other, out, "--resume", str(pipeline))
+    assert read(out / "vae") == read(pipeline / "vae")
+    train(vae, other, tmp_path / "fresh")
+    assert read(tmp_path / "fresh" / "vae")["latents_mean"] != read(pipeline / "vae")["latents_mean"]
 
 
 def test_fresh_networks_have_other_tensors_than_the_demo(tmp_path: Path, demo_model: Path) -> None:

@@ -8,9 +8,17 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan,
+    UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+    WanTransformer3DModel,
+)
 from torch import nn
-from transformers import T5TokenizerFast, UMT5EncoderModel
+from transformers import CLIPVisionModel, T5TokenizerFast, UMT5EncoderModel
+
+from training.image import new_processor, write_processor
 
 FLOW_SHIFT = 3.0
 
@@ -21,6 +29,7 @@ def save_pipeline(
     text_encoder: UMT5EncoderModel,
     transformer: WanTransformer3DModel,
     vae: AutoencoderKLWan,
+    image_encoder: CLIPVisionModel | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Writes a pipeline; a pipeline that is there already is replaced once the new one is complete.
@@ -31,6 +40,7 @@ def save_pipeline(
         text_encoder: Stays as it is, as do the others; copies are converted.
         transformer: Of the pipeline.
         vae: Of the pipeline.
+        image_encoder: Makes it a pipeline for image to video.
         dtype: Of the weights in the files.
 
     Raises:
@@ -39,19 +49,27 @@ def save_pipeline(
     check_replaceable(folder)
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
-    pipe = WanPipeline(
-        tokenizer=T5TokenizerFast.from_pretrained(tokenizer),
-        text_encoder=_converted(text_encoder, dtype),
-        transformer=_converted(transformer, dtype),
-        vae=_converted(vae, dtype),
-        scheduler=UniPCMultistepScheduler(
+    parts = {
+        "tokenizer": T5TokenizerFast.from_pretrained(tokenizer),
+        "text_encoder": _converted(text_encoder, dtype),
+        "transformer": _converted(transformer, dtype),
+        "vae": _converted(vae, dtype),
+        "scheduler": UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=FLOW_SHIFT, num_train_timesteps=1000
         ),
-    )
-    pipe.save_pretrained(new)
+    }
+    if image_encoder is None:
+        WanPipeline(**parts).save_pretrained(new)
+    else:
+        parts |= {"image_encoder": _converted(image_encoder, dtype), "image_processor": new_processor()}
+        WanImageToVideoPipeline(**parts).save_pretrained(new)
+        shutil.rmtree(new / "image_processor")
+        write_processor(new / "image_processor")
     shutil.rmtree(new / "tokenizer")
     shutil.copytree(tokenizer, new / "tokenizer")
-    _name_tokenizer_class(new / "model_index.json")
+    _name_classes(new / "model_index.json")
+    for config in new.glob("*/config.json"):
+        _forget_origin(config)
     if folder.exists():
         shutil.rmtree(folder)
     new.rename(folder)
@@ -68,8 +86,17 @@ def check_replaceable(folder: Path) -> None:
         raise FileExistsError(f"{folder} is there and is no pipeline; give --out a new name.")
 
 
-def _name_tokenizer_class(file: Path) -> None:
-    """Names the class as published WAN checkpoints do; transformers 5 has another name for the same thing."""
+def _forget_origin(file: Path) -> None:
+    """Takes out of a configuration where on this machine its network was read from; diffusers notes that there."""
+    config = json.loads(file.read_text())
+    if config.pop("_name_or_path", None):
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _name_classes(file: Path) -> None:
+    """Names classes as published WAN checkpoints do; transformers 5 has other names for the same things."""
     index = json.loads(file.read_text())
-    index["tokenizer"] = ["transformers", "T5TokenizerFast"]
+    for part, name in (("tokenizer", "T5TokenizerFast"), ("image_processor", "CLIPImageProcessor")):
+        if part in index:
+            index[part] = ["transformers", name]
     file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")

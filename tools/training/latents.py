@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,16 +13,40 @@ from shapes import ACTIONS, BACKGROUNDS, COLOURS, SHAPES, Label
 WORDS = (tuple(COLOURS), SHAPES, ACTIONS, tuple(BACKGROUNDS))
 
 
-def save_latents(file: Path, latents: torch.Tensor, labels: Sequence[Label]) -> None:
-    """Writes latents [clips, 16, 5, 12, 12], not normalised, in float16, with what each clip shows."""
-    named = [(one.colour, one.shape, one.action, one.background) for one in labels]
+@dataclass(frozen=True)
+class Encoded:
+    """Clips as a VAE sees them, not normalised.
+
+    Attributes:
+        latents: [clips, 16, 5, 12, 12].
+        labels: What each clip shows.
+        conditions: Of the shape of latents: the first frame with grey ones after it, for image to video; or None.
+        stills: Pixels of the first frames, uint8 [clips, 3, 96, 96]; None where conditions is.
+    """
+
+    latents: torch.Tensor
+    labels: list[Label]
+    conditions: torch.Tensor | None = None
+    stills: torch.Tensor | None = None
+
+
+def save_latents(file: Path, encoded: Encoded) -> None:
+    """Writes encoded clips; latents become float16."""
+    named = [(one.colour, one.shape, one.action, one.background) for one in encoded.labels]
     numbers = [[words.index(name) for words, name in zip(WORDS, names, strict=True)] for names in named]
-    save_file({"latents": latents.half().contiguous(), "labels": torch.tensor(numbers, dtype=torch.uint8)}, file)
+    tensors = {"latents": encoded.latents.half().contiguous(), "labels": torch.tensor(numbers, dtype=torch.uint8)}
+    if encoded.conditions is not None and encoded.stills is not None:
+        tensors |= {"conditions": encoded.conditions.half().contiguous(), "stills": encoded.stills.contiguous()}
+    save_file(tensors, file)
 
 
-def load_latents(files: Sequence[Path]) -> tuple[torch.Tensor, list[Label]]:
-    """Latents in float32 and labels of all files, one after the other."""
+def load_latents(files: Sequence[Path]) -> Encoded:
+    """The clips of all files, one after the other, in float32; conditions and stills only if every file has them."""
     parts = [load_file(file) for file in files]
     numbers = torch.cat([part["labels"] for part in parts]).tolist()
     labels = [Label(*(words[number] for words, number in zip(WORDS, row, strict=True))) for row in numbers]
-    return torch.cat([part["latents"].float() for part in parts]), labels
+    latents = torch.cat([part["latents"].float() for part in parts])
+    if not all("conditions" in part for part in parts):
+        return Encoded(latents, labels)
+    conditions = torch.cat([part["conditions"].float() for part in parts])
+    return Encoded(latents, labels, conditions, torch.cat([part["stills"] for part in parts]))

@@ -1,8 +1,11 @@
-"""The small transformer and text encoder, and a forward of both for training.
+"""The small transformer and text encoder, and a forward of both for training, with an image encoder where there is one.
 
 A WAN pipeline fills the text up to 512 rows with zeros, and cross-attention sees all of them. After the text embedder
 those 512 - n rows are still equal, and equal keys with equal values count as one whose score has ln(512 - n) added. So
 training has n + 1 rows of text instead of 512 and computes the same function; tests/tools compares the two.
+
+Rotary positions turn neighbouring pairs of a head's entries. Queries and keys may have their entries in any order that
+is the same for both, so here those of even place come first and the pairs lie half a head apart, which vectorises.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from torch import nn
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 TEXT_ROWS = 512
 TEXT_DIM = 64
@@ -93,14 +96,17 @@ class BlockWeights(NamedTuple):
     cross_out: tuple[torch.Tensor, torch.Tensor]
     ffn_in: tuple[torch.Tensor, torch.Tensor]
     ffn_out: tuple[torch.Tensor, torch.Tensor]
+    image_kv: tuple[torch.Tensor, torch.Tensor] | None = None
+    image_norm: torch.Tensor | None = None
 
 
 class TextToVelocity(nn.Module):
-    """Text encoder and transformer as one network; gradients go to the parameters of both.
+    """Text encoder, transformer and perhaps image encoder as one network; gradients go to the parameters of all.
 
     Args:
         text_encoder: Where the weights of the one are.
         transformer: Where the weights of the other are.
+        image_encoder: For a transformer that attends to an image too.
         dtype: What products are computed in; the residual stream is float32.
         compiled: Compile the blocks; needs a C++ compiler and about a minute before the first step.
     """
@@ -109,11 +115,13 @@ class TextToVelocity(nn.Module):
         self,
         text_encoder: UMT5EncoderModel,
         transformer: WanTransformer3DModel,
+        image_encoder: CLIPVisionModel | None = None,
         dtype: torch.dtype = torch.bfloat16,
         compiled: bool = False,
     ) -> None:
         super().__init__()
         self.text_encoder, self.transformer, self.dtype = text_encoder, transformer, dtype
+        self.image_encoder = image_encoder
         self._block = torch.compile(block_forward, dynamic=False) if compiled else block_forward
 
     def encode(self, ids: torch.Tensor, mask: torch.Tensor, fold: float = 1.0) -> Text:
@@ -131,8 +139,22 @@ class TextToVelocity(nn.Module):
         score = torch.cat([torch.where(mask > 0, 0.0, float("-inf")), fold * torch.log(zeros)], 1)
         return Text(rows, score[:, None, None, :])
 
-    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, text: Text) -> torch.Tensor:
-        """Velocity, of the shape of latents [batch, 16, frames, height, width], at timesteps [batch] of 0..1000."""
+    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Rows of image, [batch, patches + 1, width], of pixels as the image processor gives them: what the last block
+        of the image encoder would get, as WAN pipelines take it."""
+        return self.image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
+
+    def forward(
+        self, latents: torch.Tensor, timestep: torch.Tensor, text: Text, image: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Velocity.
+
+        Args:
+            latents: Noisy ones and, for image to video, their conditions: [batch, 16 or 36, frames, height, width].
+            timestep: [batch], of 0..1000.
+            text: From encode.
+            image: From encode_image, if the transformer takes images.
+        """
         net = self.transformer
         batch, channels, frames, height, width = latents.shape
         grid = (frames, height // 2, width // 2)
@@ -144,11 +166,13 @@ class TextToVelocity(nn.Module):
         time = conditions.time_embedder(conditions.timesteps_proj(timestep))
         modulation = conditions.time_proj(F.silu(time)).unflatten(1, (6, -1))
         rows = conditions.text_embedder(text.rows).to(self.dtype)
+        if image is not None:
+            image = conditions.image_embedder(image).to(self.dtype)
         cos, sin = net.rope(latents)
         rope = (cos[..., 0::2].float(), sin[..., 1::2].float())
         for block in net.blocks:
             weights = self._weights(block)
-            x = self._block(x, rows, text.score, modulation, rope, weights, net.config.num_attention_heads)
+            x = self._block(x, rows, text.score, modulation, rope, weights, net.config.num_attention_heads, image)
         shift, scale = (net.scale_shift_table + time[:, None]).chunk(2, 1)
         x = F.linear(_layer_norm(x) * (1 + scale) + shift, net.proj_out.weight, net.proj_out.bias)
         patches = x.view(batch, *grid, 2, 2, -1).permute(0, 6, 1, 2, 4, 3, 5)
@@ -156,10 +180,11 @@ class TextToVelocity(nn.Module):
 
     def _weights(self, block: nn.Module) -> BlockWeights:
         own, cross = block.attn1, block.attn2
+        image = cross.add_k_proj is not None
         return BlockWeights(
             table=block.scale_shift_table,
-            self_qkv=self._joined(own.to_q, own.to_k, own.to_v),
-            self_norms=(own.norm_q.weight, own.norm_k.weight),
+            self_qkv=self._joined(own.to_q, own.to_k, own.to_v, parted=2),
+            self_norms=(self._parted(own.norm_q.weight), self._parted(own.norm_k.weight)),
             self_out=self._joined(own.to_out[0]),
             cross_norm=(block.norm2.weight, block.norm2.bias),
             cross_q=self._joined(cross.to_q),
@@ -168,12 +193,23 @@ class TextToVelocity(nn.Module):
             cross_out=self._joined(cross.to_out[0]),
             ffn_in=self._joined(block.ffn.net[0].proj),
             ffn_out=self._joined(block.ffn.net[2]),
+            image_kv=self._joined(cross.add_k_proj, cross.add_v_proj) if image else None,
+            image_norm=cross.norm_added_k.weight if image else None,
         )
 
-    def _joined(self, *layers: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias of layers with the same input as of one layer."""
-        weight, bias = torch.cat([one.weight for one in layers]), torch.cat([one.bias for one in layers])
+    def _joined(self, *layers: nn.Linear, parted: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of layers with the same input as of one layer, of which the first `parted` are parted."""
+        parts = [
+            (self._parted(one.weight), self._parted(one.bias)) if i < parted else (one.weight, one.bias)
+            for i, one in enumerate(layers)
+        ]
+        weight, bias = (torch.cat(ones) for ones in zip(*parts, strict=True))
         return weight.to(self.dtype), bias.to(self.dtype)
+
+    def _parted(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows in another order: those of even place in a head before those of odd place."""
+        heads = self.transformer.config.num_attention_heads
+        return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 
 def block_forward(
@@ -184,6 +220,7 @@ def block_forward(
     rope: tuple[torch.Tensor, torch.Tensor],
     weights: BlockWeights,
     heads: int,
+    image: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One WanTransformerBlock over x [batch, tokens, dim]; rope: cosines and sines [1, tokens, 1, head_dim / 2]."""
     dtype = text.dtype
@@ -198,6 +235,10 @@ def block_forward(
     key, value = F.linear(text, *weights.cross_kv).chunk(2, -1)
     key = _rms_norm(key, weights.cross_norms[1]).to(dtype)
     mixed = _attention(*(_split(one, heads) for one in (query, key, value)), score)
+    if image is not None:  # a second attention, with keys and values of its own, whose result is added
+        key, value = F.linear(image, *weights.image_kv).chunk(2, -1)
+        key = _rms_norm(key, weights.image_norm).to(dtype)
+        mixed = mixed + _attention(*(_split(one, heads) for one in (query, key, value)))
     x = x + F.linear(mixed, *weights.cross_out).float()
 
     hidden = F.linear((_layer_norm(x) * (1 + ffn_scale) + ffn_shift).to(dtype), *weights.ffn_in)
@@ -218,9 +259,9 @@ def _split(x: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turns neighbouring pairs of a head's entries by the angles of their position."""
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+    """Turns pairs of a head's entries, which lie half a head apart, by the angles of their position."""
+    even, odd = x.chunk(2, -1)
+    return torch.cat((even * cos - odd * sin, even * sin + odd * cos), -1)
 
 
 def _attention(
