@@ -5,6 +5,7 @@
 
 #include "offload/plan.h"
 #include "offload/report.h"
+#include "offload/trace.h"
 
 typedef struct wo_engine wo_engine;
 
@@ -33,6 +34,8 @@ wo_status wo_exec_open(wo_engine *e, const wo_component *c, wo_plan *plan, wo_ex
  * groups are prefetched while this one ends; -1 = none follows (nothing is prefetched). A pass other than the announced one is legal:
  * what was prefetched is let go. A failed or cancelled pass leaves the exec fit only for close. */
 wo_status wo_exec_run(wo_exec *x, const void *model, wo_forward_fn forward, int pass, int next, const void *request, wo_error *err);
+/* The trace so far, which is the caller's from now on; the exec records no more. Waits for the streams. NULL when the plan has none. */
+wo_trace *wo_exec_take_trace(wo_exec *x);
 /* Waits for the streams, fills the report, gives everything back except residents and slabs. */
 void wo_exec_close(wo_exec *x, wo_report *report);
 

@@ -4,6 +4,7 @@
 
 #include "offload/engine.h"
 #include "offload/holding.h"
+#include "offload/trace.h"
 #include "store/reader.h"
 
 #include <stdatomic.h>
@@ -24,6 +25,7 @@ struct wo_engine {
     wo_reader *reader;
     int readers;
     wo_exec *open;
+    wo_trace *trace; /* of the exec that is open or being opened; NULL when it records none */
     atomic_flag busy; /* an exec is open, or being opened */
     wo_testing testing;
     int64_t copies;   /* since set_testing */

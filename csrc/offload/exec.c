@@ -55,6 +55,8 @@ wo_status wo_exec_alloc(wo_exec *x, wo_dtype dtype, int rank, const int64_t *sha
     x->live[x->live_count++] = (wo_live_tensor){t.data, index};
     x->block_cursor++;
     x->events++;
+    x->live_bytes += wo_arena_round(block->bytes);
+    wo_trace_note_alive(x->engine->trace, x->live_bytes);
     size_t end = block->offset + wo_arena_round(block->bytes);
     x->activation_peak = end > x->activation_peak ? end : x->activation_peak;
     *out = t;
@@ -77,6 +79,7 @@ static void free_real(wo_exec *x, const wo_tensor *t) {
     }
     const wo_lifetime *block = &pass->blocks[x->live[i - 1].index];
     x->live[i - 1] = x->live[--x->live_count];
+    x->live_bytes -= wo_arena_round(block->bytes);
     x->events++;
     if (x->engine->testing.poison)
         wo_exec_poison(x, t->data, wo_arena_round(block->bytes), err);
@@ -142,14 +145,21 @@ static wo_status step(wo_exec *x, const wo_layer *layer, bool done, size_t *even
     return WO_OK;
 }
 
+/* From here on the compute stream works with this group, or before the first. */
+static wo_status trace_compute(wo_exec *x, int32_t group, wo_error *err) {
+    return wo_trace_cut(x->engine->trace, x->compute, WO_LANE_COMPUTE, group, x->passes + 1, 0, err);
+}
+
 wo_status wo_exec_use(wo_exec *x, const wo_layer *layer, const wo_tensor **params, wo_error *err) {
     if (x->recorder != NULL)
         return wo_recorder_use(x->recorder, layer, params, err);
     const wo_visit *visit = NULL;
     size_t event = 0;
     WO_TRY(step(x, layer, false, &event, &visit, err));
-    if (visit->streamed >= 0 && visit->first_event == event)
-        WO_TRY(wo_streamer_acquire(&x->streamer, visit->streamed, err));
+    if (visit->first_event == event) {
+        WO_TRY(visit->streamed >= 0 ? wo_streamer_acquire(&x->streamer, visit->streamed, err) : trace_compute(x, visit->group, err));
+        wo_trace_note_alive(x->engine->trace, x->live_bytes);
+    }
     char *slab = visit->streamed >= 0 ? wo_streamer_slab(&x->streamer, visit->streamed) : x->holding->residents + x->plan->groups.offsets[visit->group];
     wo_tensor *views = x->params[layer->index];
     for (int32_t i = 0; i < layer->params; i++) {
@@ -198,7 +208,7 @@ wo_status wo_exec_copy(wo_exec *x, const wo_tensor *dst, const wo_tensor *src, w
 
 void wo_exec_reset_pass(wo_exec *x) {
     x->pass = -1;
-    x->use_cursor = x->block_cursor = x->keep_cursor = x->live_count = x->touch_cursor = 0;
+    x->use_cursor = x->block_cursor = x->keep_cursor = x->live_count = x->live_bytes = x->touch_cursor = 0;
     x->events = 0;
     x->failure = (wo_error){.code = WO_OK};
 }
@@ -211,6 +221,7 @@ static wo_status begin_pass(wo_exec *x, int pass, int next, wo_error *err) {
     for (int i = 0; i < WO_EDGE_COUNT; i++)
         e->delays[i] = 0;
     e->device->stream->set_cancel(e->device, &e->cancel);
+    WO_TRY(trace_compute(x, -1, err));
     return wo_streamer_begin(&x->streamer, pass, next, err);
 }
 
@@ -223,7 +234,7 @@ static wo_status end_pass(wo_exec *x, wo_error *err) {
                 x->use_cursor, pass->use_count, x->block_cursor, pass->block_count);
     for (size_t i = 0; i < x->live_count && x->engine->testing.poison; i++)
         WO_TRY(wo_exec_poison(x, x->live[i].data, wo_arena_round(pass->blocks[x->live[i].index].bytes), err));
-    return WO_OK;
+    return wo_trace_cut(x->engine->trace, x->compute, WO_LANE_NONE, -1, 0, 0, err);
 }
 
 wo_status wo_exec_run(wo_exec *x, const void *model, wo_forward_fn forward, int pass, int next, const void *request, wo_error *err) {

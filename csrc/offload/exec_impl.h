@@ -41,7 +41,7 @@ struct wo_exec {
     size_t keep_cursor;    /* where the next keep is likely to be found */
     int64_t events;        /* allocations and frees so far */
     wo_live_tensor *live;
-    size_t live_count;
+    size_t live_count, live_bytes;
     wo_error failure;      /* of a free, which cannot return it */
     bool failed;           /* fit only for close */
 

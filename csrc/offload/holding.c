@@ -89,7 +89,7 @@ bool wo_holding_is_full(const wo_holding *h, const wo_plan *plan) {
 
 static wo_status load_group(wo_loader *loader, const wo_plan *plan, size_t i, char *base, wo_stream *stream, uint64_t *bytes, wo_error *err) {
     wo_load load = {.group = &plan->groups.groups[i], .layer_offset = plan->groups.layer_offset, .dst = base + plan->groups.offsets[i],
-                    .stream = stream};
+                    .index = (int32_t)i, .stream = stream};
     *bytes += load.group->bytes;
     return wo_loader_enqueue(loader, &load, err);
 }
@@ -109,11 +109,13 @@ static wo_status fill_residents(wo_engine *e, const wo_plan *plan, wo_loader *lo
         if (group->tier != WO_TIER_DEVICE)
             continue;
         size_t at = plan->groups.offsets[i];
+        WO_TRY(wo_trace_cut(e->trace, e->copy, WO_LANE_COPY, (int32_t)i, 0, group->bytes, err));
         if (slabs == NULL)
             WO_TRY(load_group(loader, plan, i, residents, e->copy, bytes, err));
         else
             WO_TRY(wo_engine_copy(e, e->copy, residents + at, slabs + at, group->bytes, err));
     }
+    WO_TRY(wo_trace_cut(e->trace, e->copy, WO_LANE_NONE, -1, 0, 0, err));
     return e->device->stream->sync(e->copy, err);
 }
 

@@ -6,6 +6,7 @@
 
 #include "offload/loader.h"
 #include "offload/table.h"
+#include "offload/trace.h"
 
 int64_t wo_param_piece(const wo_param *p) {
     int64_t granule = wo_param_granule(p);
@@ -45,7 +46,7 @@ static void lay_out_host(wo_plan *plan, const wo_device *device, const wo_policy
     plan->staging_slots = (size_t)plan->readers + 2;
     s->staging_bytes = plan->staging_slots * plan->staging_slot_bytes;
     s->host_keep_bytes = plan->record->host_keep_bytes;
-    s->fixed_bytes = (size_t)device->fixed_bytes + wo_loader_fixed_bytes();
+    s->fixed_bytes = (size_t)device->fixed_bytes + wo_loader_fixed_bytes() + wo_trace_bytes(policy->trace_spans);
     s->ram = s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes + (device->memory->host_addressable ? s->vram : 0);
 }
 

@@ -27,6 +27,9 @@ typedef struct piece {
     void *convert_to;
     const void *convert_from;
     int64_t count;
+    wo_trace *trace;
+    int32_t group;
+    uint64_t pass;
 } piece;
 
 struct wo_loader {
@@ -117,6 +120,11 @@ static void after_read(void *ctx, wo_status status, const wo_error *err) {
     p->device->stream->event_signal(p->filled);
 }
 
+static void note_read(void *ctx, int thread, size_t bytes, double begin, double seconds) {
+    const piece *p = ctx;
+    wo_trace_note_read(p->trace, thread, p->group, p->pass, bytes, begin, seconds);
+}
+
 /* Where a piece goes: its bytes at rest, and the elements of the param that it brings. */
 typedef struct piece_range {
     const wo_param *param;
@@ -133,7 +141,7 @@ static wo_status submit(wo_loader *l, const wo_load *load, const piece_range *r,
     piece *p = &l->pieces[l->next_piece % PIECES];
     WO_TRY(api->host_wait(l->device, p->filled, err));
     char *staging = r->direct ? NULL : l->staging + r->slot * l->slot_bytes;
-    *p = (piece){.device = l->device, .count = r->count};
+    *p = (piece){.device = l->device, .count = r->count, .trace = l->engine->trace, .group = load->index, .pass = load->pass};
     p->before = r->direct ? load->space : wo_engine_edge_ticket(l->engine, WO_EDGE_STAGING_REUSE, l->slot_drained[r->slot]);
     p->delay = load->stream != NULL ? wo_engine_take_delay(l->engine, WO_EDGE_READER_COPY) : 0;
     if (r->direct && p->delay <= 0 && load->stream != NULL)
@@ -148,7 +156,8 @@ static wo_status submit(wo_loader *l, const wo_load *load, const piece_range *r,
     l->next_piece++;
     wo_read_request request = {.store = wo_component_store(l->component), .file = param->entry->file,
                                .offset = wo_param_file_offset(param) + (uint64_t)r->first * element, .bytes = (size_t)r->count * element,
-                               .dst = r->direct ? r->dst : staging, .before = before_read, .after = after_read, .ctx = p};
+                               .dst = r->direct ? r->dst : staging, .before = before_read, .after = after_read, .ctx = p,
+                               .timed = p->trace != NULL ? note_read : NULL};
     wo_status status = wo_reader_submit(l->engine->reader, &request, err);
     if (status != WO_OK)
         api->event_signal(p->filled);

@@ -9,6 +9,8 @@ typedef struct wo_loader wo_loader;
 
 typedef struct wo_load {
     const wo_plan_group *group;
+    int32_t index;              /* the group's number, and the pass it is for: what a trace calls its reads */
+    uint64_t pass;
     const size_t *layer_offset; /* by layer of the component: in the group's slab */
     char *dst;                  /* the group's slab */
     wo_stream *stream;          /* what runs on it later sees the group; NULL: dst is host memory and the readers convert */

@@ -53,6 +53,8 @@ static wo_status check_policy(const wo_policy *p, int passes, wo_error *err) {
         WO_FAIL(err, WO_EVALUE, "the resident fraction must be from 0 to 1, not %g", p->resident_fraction);
     if (p->readers < 0 || p->readers > WO_MAX_READERS)
         WO_FAIL(err, WO_EVALUE, "the number of readers must be from 0 to %d, not %d", (int)WO_MAX_READERS, p->readers);
+    if (p->trace_spans < 0 || p->trace_spans > WO_MAX_TRACE_SPANS)
+        WO_FAIL(err, WO_EVALUE, "a trace has room for 0 to %d spans, not %" PRId64, (int)WO_MAX_TRACE_SPANS, p->trace_spans);
     if (p->knobs.row_chunk < 0 || passes < 1)
         WO_FAIL(err, WO_EVALUE, "a plan needs at least 1 pass (it has %d) and a row chunk of at least 0 (it is %" PRId64 ")", passes, p->knobs.row_chunk);
     return WO_OK;

@@ -22,6 +22,7 @@ typedef struct wo_policy {
     int32_t readers;          /* reader threads for the disk tier; 0 = default */
     wo_knobs knobs;           /* used as given unless choose_knobs */
     bool choose_knobs;        /* the planner may trade speed for memory (AUTO; also to fit a budget) */
+    int64_t trace_spans;      /* room for so many spans of a trace, counted in fixed_bytes; 0 = none is recorded */
 } wo_policy;
 wo_policy wo_policy_default(void);
 

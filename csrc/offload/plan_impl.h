@@ -13,6 +13,7 @@ enum {
     WO_PIECE_BYTES = 1 << 20,     /* what a reader reads at a time, at most (one channel of a convolution is never parted) */
     WO_DEFAULT_READERS = 2,
     WO_MAX_READERS = 64,
+    WO_MAX_TRACE_SPANS = 1 << 24,
     WO_READER_QUEUE = 64,         /* pieces that wait for a reader; the host waits when there are more */
 };
 

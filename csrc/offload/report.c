@@ -47,10 +47,12 @@ void wo_exec_fill_report(const wo_exec *x, wo_report *report) {
     *report = (wo_report){.passes = x->passes, .visits = x->streamer.visits, .bytes_loaded = x->bytes_loaded,
                           .bytes_moved = x->streamer.bytes_moved, .bytes_from_disk = x->streamer.bytes_from_disk,
                           .bytes_from_host = x->streamer.bytes_from_host, .wraps = x->streamer.ring.wraps,
-                          .activation_peak = x->activation_peak, .arena_bytes = x->plan->summary.work_bytes,
+                          .activation_peak = x->activation_peak, .arena_bytes = e->arena_bytes,
                           .arena_touched = measure_touched(x), .ram_peak = wo_memory_peak(), .load_seconds = x->load_seconds};
     api->times(e->compute, &report->compute_seconds, &report->stall_seconds);
     api->times(e->copy, &report->copy_seconds, &stalled);
+    report->compute_seconds -= x->streamer.copy_seconds;
+    report->copy_seconds += x->streamer.copy_seconds;
     report->seconds = wo_clock_seconds() - x->opened;
     if (e->reader != NULL)
         report->read_seconds = wo_reader_seconds(e->reader) - x->read_seconds_before;

@@ -14,14 +14,14 @@ typedef struct wo_report {
     uint64_t bytes_from_host;   /* of bytes_moved: copied from host slabs */
     uint64_t wraps;             /* times the ring's head returned to its beginning */
     uint64_t activation_peak;   /* highest byte handed out */
-    uint64_t arena_bytes;       /* size of the work arena in use by this exec */
+    uint64_t arena_bytes;       /* of the engine's work arena, which an earlier exec may have left larger than this one needs */
     uint64_t arena_touched;     /* high-water mark really touched (poison mode; else 0) */
     uint64_t ram_peak;          /* of counted host memory during the exec */
     double seconds;             /* open to close */
     double load_seconds;        /* open */
-    double compute_seconds;     /* compute stream executing */
+    double compute_seconds;     /* compute stream executing, fetches on it left out */
     double stall_seconds;       /* compute stream waiting for `ready` */
-    double copy_seconds;        /* copy stream executing */
+    double copy_seconds;        /* copy stream executing; without one, fetches on the compute stream */
     double read_seconds;        /* inside pread, all readers */
 } wo_report;
 

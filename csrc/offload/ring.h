@@ -19,6 +19,7 @@ typedef struct wo_ring_slot {
     bool gone;       /* its bytes were handed out again */
     wo_ticket freed; /* once released: reached when the device has let it go */
     wo_ticket ready; /* set by the streamer: reached when the slot is filled */
+    struct wo_span *span; /* set by the streamer: of the fetch, when a trace is recorded */
 } wo_ring_slot;
 
 /* Where the next slot goes. RUNNING: behind the one before, from the bottom again where it does not fit. RESTART: the same, and each

@@ -85,6 +85,7 @@ static wo_status open_session(wo_exec *x, wo_error *err) {
     wo_engine *e = x->engine;
     WO_TRY(wo_store_check_unchanged(wo_component_store(x->component), err));
     WO_TRY(allocate_tables(x, err));
+    WO_TRY(wo_trace_create(e->compute, e->copy, x->plan->summary.policy.trace_spans, &e->trace, err));
     if (e->reader != NULL)
         x->read_seconds_before = wo_reader_seconds(e->reader);
     WO_TRY(wo_engine_reserve(e, x->plan->summary.work_bytes, err));
@@ -95,6 +96,8 @@ static wo_status open_session(wo_exec *x, wo_error *err) {
 
 /* Returns memory; nothing uses it any more. */
 static void release(wo_exec *x) {
+    wo_trace_destroy(x->engine->trace);
+    x->engine->trace = NULL;
     wo_loader_close(x->loader);
     if (x->host_keep != NULL)
         x->device->memory->host_release(x->device, x->host_keep);
@@ -178,11 +181,22 @@ static void settle(wo_exec *x) {
         wo_reader_drain(e->reader);
         e->device->stream->sync(e->copy, NULL);
     }
-    if (e->testing.poison)
+    if (e->testing.poison || e->trace != NULL)
         wo_engine_quiesce(e);
     detach_cancel(e);
     /* A fetch for a pass that did not come may have failed: that is nobody's failure. */
     e->device->stream->clear_error(e->device);
+}
+
+wo_trace *wo_exec_take_trace(wo_exec *x) {
+    wo_engine *e = x->engine;
+    wo_trace *trace = e->trace;
+    if (trace != NULL) {
+        wo_engine_quiesce(e);
+        wo_trace_finish(trace);
+        e->trace = NULL;
+    }
+    return trace;
 }
 
 void wo_exec_close(wo_exec *x, wo_report *report) {

@@ -4,7 +4,7 @@
  *     compute             wait ready(n) | ops of n | freed(n)                         wait ready(m) | ops of m
  *     host      acquire n, ..., give back n, fetch m, ...   never waits
  *
- * The host runs ahead of both streams. Room is free for it as soon as give_back was called for whoever had it; that the device is
+ * The host runs ahead of both streams, and waits for nothing but readers that are more than 64 pieces behind (loader.c). Room is free for it as soon as give_back was called for whoever had it; that the device is
  * through with the bytes is what `freed` says, and only the copy stream (or the reader that writes there) waits for it. */
 #include "offload/streamer.h"
 
@@ -27,18 +27,35 @@ static wo_edge space_edge(const wo_streamer *s, uint64_t pass_number) {
     return s->ring.space_pass == pass_number ? WO_EDGE_FREE : WO_EDGE_WRAP_AROUND;
 }
 
-static wo_status fill_slot(wo_streamer *s, size_t group, const wo_ring_slot *slot, wo_ticket space, wo_error *err) {
+static wo_status fill_slot(wo_streamer *s, size_t group, wo_ring_slot *slot, wo_ticket space, wo_error *err) {
     const wo_plan_group *g = &s->plan->groups.groups[group];
     char *dst = s->base + slot->offset;
     s->bytes_moved += g->bytes;
+    WO_TRY(wo_trace_cut(s->engine->trace, s->stream, WO_LANE_COPY, (int32_t)group, slot->pass, g->bytes, err));
+    slot->span = wo_trace_latest(s->engine->trace, s->stream);
     if (g->tier == WO_TIER_HOST) {
         s->bytes_from_host += g->bytes;
         return wo_engine_copy(s->engine, s->stream, dst, s->slabs + s->plan->groups.offsets[group], g->bytes, err);
     }
-    wo_load load = {.group = g, .layer_offset = s->plan->groups.layer_offset, .dst = dst, .stream = s->stream, .space = space};
+    wo_load load = {.group = g, .index = (int32_t)group, .pass = slot->pass, .layer_offset = s->plan->groups.layer_offset, .dst = dst,
+                    .stream = s->stream, .space = space};
     wo_status status = wo_loader_enqueue(s->loader, &load, err);
     s->bytes_from_disk += load.bytes_at_rest;
     return status;
+}
+
+/* Fetches on the compute stream are timed apart, for they are no computing. */
+static void begin_copying(void *ctx) {
+    wo_streamer *s = ctx;
+    double stalled;
+    s->engine->device->stream->times(s->stream, &s->copy_began, &stalled);
+}
+
+static void end_copying(void *ctx) {
+    wo_streamer *s = ctx;
+    double busy, stalled;
+    s->engine->device->stream->times(s->stream, &busy, &stalled);
+    s->copy_seconds += busy - s->copy_began;
 }
 
 /* Fetches the next visit of the running or the announced pass. *fetched is false when the ring has no room for it yet. */
@@ -61,8 +78,13 @@ static wo_status fetch(wo_streamer *s, bool *fetched, wo_error *err) {
         if (announced)
             WO_TRY(wo_engine_edge_delay(e, WO_EDGE_HAND_OVER, s->stream, err));
     }
+    if (!s->ahead)
+        WO_TRY(e->device->stream->host_call(s->stream, begin_copying, s, err));
     WO_TRY(fill_slot(s, group, slot, wo_engine_edge_ticket(e, edge, s->ring.space), err));
-    return s->ahead ? e->device->stream->event_record(s->stream, e->ready, &slot->ready, err) : WO_OK;
+    WO_TRY(wo_trace_cut(e->trace, s->stream, WO_LANE_NONE, -1, 0, 0, err));
+    if (!s->ahead)
+        return e->device->stream->host_call(s->stream, end_copying, s, err);
+    return e->device->stream->event_record(s->stream, e->ready, &slot->ready, err);
 }
 
 static wo_status fetch_ahead(wo_streamer *s, wo_error *err) {
@@ -80,6 +102,7 @@ static wo_status abandon(wo_streamer *s, uint64_t from, wo_error *err) {
     for (uint64_t serial = from; serial < s->ring.next; serial++) {
         wo_ticket freed;
         WO_TRY(d->stream->wait(s->engine->compute, wo_ring_slot_at(&s->ring, serial)->ready, err));
+        WO_TRY(wo_trace_release(wo_ring_slot_at(&s->ring, serial)->span, s->engine->compute, err));
         WO_TRY(d->stream->event_record(s->engine->compute, s->engine->freed, &freed, err));
         wo_ring_give_back(&s->ring, serial, freed);
     }
@@ -99,6 +122,11 @@ wo_status wo_streamer_begin(wo_streamer *s, int pass, int next, wo_error *err) {
     return fetch_ahead(s, err);
 }
 
+static int32_t group_of(const wo_streamer *s, int32_t visit) {
+    const wo_schedule *schedule = &s->plan->groups.schedules[s->pass];
+    return schedule->groups[schedule->streamed[visit]];
+}
+
 wo_status wo_streamer_acquire(wo_streamer *s, int32_t visit, wo_error *err) {
     wo_engine *e = s->engine;
     uint64_t serial = s->first + (uint64_t)visit;
@@ -107,6 +135,7 @@ wo_status wo_streamer_acquire(wo_streamer *s, int32_t visit, wo_error *err) {
         if (!fetched)
             WO_FAIL(err, WO_EINTERNAL, "%s: the ring of %zu bytes has no room for visit %d", s->plan->summary.component, s->ring.capacity, visit);
     }
+    WO_TRY(wo_trace_cut(e->trace, e->compute, WO_LANE_COMPUTE, group_of(s, visit), s->pass_number, 0, err));
     if (s->ahead)
         WO_TRY(wo_engine_edge_wait(e, WO_EDGE_READY, e->compute, wo_ring_slot_at(&s->ring, serial)->ready, err));
     WO_TRY(wo_engine_edge_delay(e, WO_EDGE_FREE, e->compute, err));
@@ -127,6 +156,7 @@ wo_status wo_streamer_give_back(wo_streamer *s, int32_t visit, wo_error *err) {
     wo_ticket freed;
     if (e->testing.poison)
         WO_TRY(e->device->stream->poison(e->compute, s->base + slot->offset, slot->bytes, err));
+    WO_TRY(wo_trace_release(slot->span, e->compute, err));
     WO_TRY(e->device->stream->event_record(e->compute, e->freed, &freed, err));
     wo_ring_give_back(&s->ring, serial, freed);
     return fetch_ahead(s, err);

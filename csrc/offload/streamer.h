@@ -19,6 +19,7 @@ typedef struct wo_streamer {
     int pass, next;       /* kinds; next is -1 when none is announced */
     uint64_t first;       /* serial number of the running pass's first slot */
     uint64_t visits, bytes_moved, bytes_from_disk, bytes_from_host;
+    double copy_seconds, copy_began; /* of fetches on the compute stream, on its thread */
 } wo_streamer;
 
 /* slots: wo_ring_slot_count of them, owned by the caller. space: reached when the ring's memory may be written. */

@@ -51,26 +51,29 @@ static void account(wo_reader *r, double seconds, size_t bytes) {
     pthread_mutex_unlock(&r->lock);
 }
 
-static wo_status read_chunks(wo_reader *r, const wo_read_request *q, wo_error *err) {
+static wo_status read_chunks(wo_reader *r, const wo_read_request *q, int thread, wo_error *err) {
     for (size_t done = 0, bytes; done < q->bytes; done += bytes) {
         if (cancelled(r))
             return WO_ECANCELLED;
         bytes = q->bytes - done < CHUNK ? q->bytes - done : CHUNK;
         double begin = wo_clock_seconds();
         wo_status status = wo_store_read(q->store, q->file, q->offset + done, bytes, (char *)q->dst + done, err);
-        account(r, wo_clock_seconds() - begin, status == WO_OK ? bytes : 0);
+        double seconds = wo_clock_seconds() - begin;
+        account(r, seconds, status == WO_OK ? bytes : 0);
+        if (q->timed != NULL)
+            q->timed(q->ctx, thread, status == WO_OK ? bytes : 0, begin, seconds);
         WO_TRY(status);
     }
     return WO_OK;
 }
 
-static void serve(wo_reader *r, const wo_read_request *q) {
+static void serve(wo_reader *r, const wo_read_request *q, int thread) {
     wo_error err = {.code = WO_OK};
     wo_status status = cancelled(r) ? WO_ECANCELLED : WO_OK;
     if (status == WO_OK && q->before != NULL)
         status = q->before(q->ctx, &err);
     if (status == WO_OK)
-        status = read_chunks(r, q, &err);
+        status = read_chunks(r, q, thread, &err);
     if (status == WO_ECANCELLED)
         wo_error_set(&err, WO_ECANCELLED, "cancelled");
     q->after(q->ctx, status, &err);
@@ -89,7 +92,7 @@ static void *reader_main(void *arg) {
         t->now = r->taken++;
         pthread_cond_signal(&r->taken_one);
         pthread_mutex_unlock(&r->lock);
-        serve(r, &request);
+        serve(r, &request, (int)(t - r->thread));
         pthread_mutex_lock(&r->lock);
         t->now = UINT64_MAX;
         pthread_cond_broadcast(&r->ended_one);

@@ -18,6 +18,9 @@ typedef struct wo_read_request {
     wo_status (*before)(void *ctx, wo_error *err);
     void (*after)(void *ctx, wo_status status, const wo_error *err);
     void *ctx;
+    /* On reader thread `thread` (from 0), after each look at the file: what wo_reader_seconds and wo_reader_bytes grew by, and when
+     * it began. May be NULL. */
+    void (*timed)(void *ctx, int thread, size_t bytes, double begin, double seconds);
 } wo_read_request;
 
 /* threads >= 1; depth: requests that may wait in the queue. */

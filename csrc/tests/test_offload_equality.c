@@ -122,6 +122,7 @@ static void test_the_arena_is_touched_up_to_the_plan(wo_engine *e) {
         policy.level = variant == 0 ? WO_LEVEL_RESIDENT : WO_LEVEL_LEAF;
         policy.tier = variant == 0 ? WO_TIER_DEVICE : WO_TIER_HOST;
         policy.use_stream = variant == 1;
+        wo_engine_release_arena(e);
         CHECK_OK(toy_run(e, &m, &policy, &got, &err), &err);
         CHECK(got.report.arena_touched == got.summary.work_bytes);
         CHECK(got.report.activation_peak == got.summary.activation_bytes);
@@ -129,6 +130,9 @@ static void test_the_arena_is_touched_up_to_the_plan(wo_engine *e) {
         CHECK((double)got.summary.vram <= 1.1 * (double)got.summary.live_bytes);
         CHECK(got.report.ram_peak >= got.summary.vram);
     }
+    CHECK_OK(wo_engine_reserve(e, 2 * got.summary.work_bytes, &err), &err);
+    CHECK_OK(toy_run(e, &m, &policy, &got, &err), &err);
+    CHECK(got.report.arena_bytes == 2 * got.summary.work_bytes && got.report.arena_touched == got.summary.work_bytes);
     wo_engine_drop(e, NULL);
     wo_component_destroy(m.component);
 }
