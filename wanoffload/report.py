@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from wanoffload.sizes import format_size
 from wanoffload.tables import html_table, text_table
+from wanoffload.timeline import Execution, write_chrome_trace
 
 _SUMS = (
     "passes",
@@ -28,7 +30,7 @@ _ROWS = (
     ("  loading", "load_seconds"),
     ("  computing", "compute_seconds"),
     ("  stalled", "stall_seconds"),
-    ("  copying (beside)", "copy_seconds"),
+    ("  copying", "copy_seconds"),
     ("  reading (beside)", "read_seconds"),
     ("passes", "passes"),
     ("loaded at start", "bytes_loaded"),
@@ -44,7 +46,42 @@ _ROWS = (
 )
 
 
-class ComponentReport:
+class Recorded:
+    """A report that may hold a recorded timeline, and shows it."""
+
+    def _executions(self) -> dict[str, list[Execution]]:
+        raise NotImplementedError
+
+    def to_chrome_trace(self, path: str | os.PathLike) -> None:
+        """Writes the timeline as JSON that ui.perfetto.dev and chrome://tracing open.
+
+        A process per component, a thread per lane (read, copy, compute, stall), an event per group, and the device
+        memory in use beside the plan's line.
+
+        Raises:
+            ValueError: Nothing was recorded; ``enable_trace()`` comes before the call.
+        """
+        write_chrome_trace(self._executions(), path)
+
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
+        """Draws the timeline: lanes by group, and the device memory in use beside the plan's line.
+
+        Args:
+            path: Where to write the picture, if anywhere.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            ValueError: Nothing was recorded; ``enable_trace()`` comes before the call.
+            ImportError: matplotlib (the extra ``plot``) is not installed.
+        """
+        from wanoffload import plots
+
+        return plots.save(plots.plot_timeline(self._executions()), path)
+
+
+class ComponentReport(Recorded):
     """What one component did in a call; several executions (tiles, a plan made anew) are added up.
 
     Attributes:
@@ -56,9 +93,10 @@ class ComponentReport:
         bytes_loaded, bytes_moved, bytes_from_disk, bytes_from_host: Bytes that became resident or rest on the host;
             that went through the ring; and where those came from.
         seconds, load_seconds, compute_seconds, stall_seconds, copy_seconds, read_seconds: In all; filling residents
-        and slabs;
-            computing; computing held up by copies; copying and reading, which run beside.
+            and slabs; computing; computing held up by copies; copying, beside it with a stream and else in turn with
+            it; reading, which runs beside.
         activation_peak, arena_bytes, arena_touched, ram_peak: Peaks in bytes.
+        timeline: What each execution recorded, after ``enable_trace()``.
     """
 
     def __init__(self, name: str) -> None:
@@ -66,12 +104,15 @@ class ComponentReport:
         self.executions = 0
         self.plan: dict[str, Any] = {}
         self.ram_others = 0
+        self.timeline: list[Execution] = []
         for field in (*_SUMS, *_PEAKS):
             setattr(self, field, 0.0 if field.endswith("seconds") else 0)
 
-    def add(self, measured: dict[str, Any], plan: dict[str, Any]) -> None:
-        """Adds one execution: the core's report, and the summary of the plan it ran under."""
+    def add(self, measured: dict[str, Any], plan: dict[str, Any], trace: dict[str, Any] | None = None) -> None:
+        """Adds one execution: the core's report, the summary of the plan it ran under, and what was recorded."""
         self.executions += 1
+        if trace is not None:
+            self.timeline.append(Execution(dict(plan), trace["events"], trace["dropped"]))
         for field in _SUMS:
             setattr(self, field, getattr(self, field) + measured[field])
         for field in _PEAKS:
@@ -90,6 +131,12 @@ class ComponentReport:
             "plan": dict(self.plan)
         }
 
+    def _executions(self) -> dict[str, list[Execution]]:
+        return {self.name: self.timeline}
+
+    def _repr_html_(self) -> str:
+        return html_table(f"Report: {self.seconds:.2f} s", *_columns([self]))
+
     def __repr__(self) -> str:
         return (
             f"ComponentReport({self.name}: {self.seconds:.2f} s, stalled {self.stall_seconds:.2f} s, "
@@ -97,7 +144,7 @@ class ComponentReport:
         )
 
 
-class PipelineReport:
+class PipelineReport(Recorded):
     """What a call of a pipeline did.
 
     Attributes:
@@ -133,19 +180,24 @@ class PipelineReport:
         own = {"seconds": self.seconds, "steps": self.steps, "interrupted": self.interrupted, "ram_peak": self.ram_peak}
         return own | {"components": {name: one.as_dict() for name, one in self.components.items()}}
 
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        reports = list(self.components.values())
-        rows = [[label, *(_cell(one, field) for one in reports)] for label, field in _ROWS]
-        return ["", *(one.name for one in reports)], rows
+    def _executions(self) -> dict[str, list[Execution]]:
+        return {name: one.timeline for name, one in self.components.items()}
 
     def __str__(self) -> str:
         steps = f"{self.steps} steps" + (", interrupted" if self.interrupted else "")
-        return f"{text_table(*self._table())}\n{self.seconds:.2f} s in all, {steps}"
+        return f"{text_table(*_columns(list(self.components.values())))}\n{self.seconds:.2f} s in all, {steps}"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return html_table(f"Report: {self.seconds:.2f} s, {self.steps} steps", *self._table())
+        return html_table(
+            f"Report: {self.seconds:.2f} s, {self.steps} steps", *_columns(list(self.components.values()))
+        )
+
+
+def _columns(reports: list[ComponentReport]) -> tuple[list[str], list[list[str]]]:
+    rows = [[label, *(_cell(one, field) for one in reports)] for label, field in _ROWS]
+    return ["", *(one.name for one in reports)], rows
 
 
 def _cell(report: ComponentReport, field: str) -> str:

@@ -25,8 +25,8 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(head), rule, *(line(row) if len(row) > 1 else row[0] if row else rule for row in rows)])
 
 
-def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same table for a notebook."""
+def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], red: Sequence[int] = ()) -> str:
+    """The same table for a notebook; red: the rows that are wrong, by number."""
 
     def cells(row: Sequence[str], tag: str) -> str:
         if len(row) == 1:
@@ -36,7 +36,8 @@ def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]])
             for i, cell in enumerate(row)
         )
 
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows if row)
+    colours = {i: ' style="color:red"' for i in red}
+    body = "".join(f"<tr{colours.get(i, '')}>{cells(row, 'td')}</tr>" for i, row in enumerate(rows) if row)
     return (
         f"<table><caption>{html.escape(caption)}</caption>"
         f"<thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,4 +1,4 @@
-"""The command line: ``wanoffload generate | plan | inspect | doctor | demo``."""
+"""The command line: ``wanoffload generate | plan | inspect | doctor | bench | demo``."""
 
 from wanoffload.cli.main import main
 

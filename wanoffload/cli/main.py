@@ -7,10 +7,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from wanoffload.cli import demo, doctor, generate, inspect
+from wanoffload.cli import bench, demo, doctor, generate, inspect
 
 _DESCRIPTION = """\
-Text to video with WAN 2.1, on a C core that streams weights.
+Text, image and video to video with WAN, on a C core that streams weights.
 
 However the weights are offloaded, the same prompt and seed give the same film, bit for bit: offloading costs
 time or memory, never quality.
@@ -20,6 +20,7 @@ first steps:
   wanoffload doctor                      what this machine can do, and why
   wanoffload plan MODEL --vram 8GiB      what a film would need, before anything runs
   wanoffload generate MODEL --prompt "a cat baking a cake" -o cat.mp4
+  wanoffload generate MODEL --image cat.png --prompt "the cat turns its head" -o cat.mp4
 """
 _EPILOG = """\
 exit codes: 0 done, 1 failed (one line says why; --debug shows where), 2 the command was not understood.
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for module in (generate, inspect, doctor, demo):
+    for module in (generate, inspect, doctor, bench, demo):
         module.add_commands(commands)
     for command in set(commands.choices.values()):
         command.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -1,0 +1,398 @@
+"""The ways of offloading, the dtypes and the flow shifts of one model, side by side on this machine.
+
+    found = wanoffload.bench("path/or/repo-id", "a cat baking a cake", height=480, width=832, num_frames=33)
+    print(found)              # a table; every way of offloading has to make the same film
+    found.plot("bench.png")
+
+Each row is one film with the same prompt and noise, made by a pipeline of its own; a row's memory is given back before
+the next begins.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from wanoffload.errors import OutOfMemoryError, PlanError
+from wanoffload.sizes import format_size
+from wanoffload.tables import html_table, text_table
+
+OFFLOADS: dict[str, dict[str, Any]] = {
+    "resident": {},
+    "block": {"offload_type": "block_level", "num_blocks_per_group": 1},
+    "leaf": {"offload_type": "leaf_level"},
+    "block+stream": {"offload_type": "block_level", "num_blocks_per_group": 1, "use_stream": True},
+    "leaf+stream": {"offload_type": "leaf_level", "use_stream": True},
+    "disk": {"offload_type": "leaf_level", "use_stream": True, "offload_device": "disk"},
+    "auto": {},
+}
+"""The rows, and what `enable_group_offload` is given for them."""
+
+_STRIP_FRAMES, _STRIP_HEIGHT = 8, 96
+_HEAD = ["", "s/step", "stall", "moved", "device", "of plan", "memory", "of plan", "film", ""]
+
+
+@dataclass
+class Row:
+    """One film of a comparison.
+
+    Attributes:
+        name: What is different about it: ``"leaf+stream"``, ``"bfloat16"``, ``"flow_shift 5"``.
+        kind: ``"offload"``, ``"dtype"`` or ``"flow_shift"``.
+        dtype: What text encoder and transformer were held in.
+        seconds: Of the whole call, loading included.
+        seconds_per_step: Median of the denoising steps after the first.
+        stall_per_step: Of those, how long the computation waited for weights, on average.
+        bytes_moved: What passes brought through the rings, over the whole call.
+        vram_peak, vram_plan: Device memory: the most that was held, and what the plan had said.
+        ram_peak, ram_plan: Memory that the core held, on the cpu device that of the device included, and the plan's.
+        sha256: Of the frames' bits.
+        equal: Whether the film is bit for bit that of the first row; None where it need not be.
+        psnr, max_error: Distance from the float32 film: in dB, and the largest difference of a value in 0..1.
+        error: Why there is no film; None where there is one.
+        strip: Frames of the film side by side, uint8 [height, width, 3]; of ``"flow_shift"`` rows.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    seconds: float = 0.0
+    seconds_per_step: float = 0.0
+    stall_per_step: float = 0.0
+    bytes_moved: int = 0
+    vram_peak: int = 0
+    vram_plan: int = 0
+    ram_peak: int = 0
+    ram_plan: int = 0
+    sha256: str = ""
+    equal: bool | None = None
+    psnr: float | None = None
+    max_error: float | None = None
+    error: str | None = None
+    strip: np.ndarray | None = field(default=None, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every figure by name; an infinite PSNR (no difference) is None."""
+        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "strip"}
+        if self.psnr is not None and math.isinf(self.psnr):
+            found["psnr"] = None
+        return found
+
+    def cells(self) -> list[str]:
+        """The row of the table."""
+        if self.error is not None:
+            return [self.name, *["-"] * (len(_HEAD) - 2), self.error]
+        return [
+            self.name,
+            f"{self.seconds_per_step:.3f}",
+            f"{self.stall_per_step:.3f}",
+            format_size(self.bytes_moved),
+            format_size(self.vram_peak),
+            format_size(self.vram_plan),
+            format_size(self.ram_peak),
+            format_size(self.ram_plan),
+            self.sha256[:12],
+            self._verdict(),
+        ]
+
+    def _verdict(self) -> str:
+        if self.equal is not None:
+            return "equal" if self.equal else "DIFFERENT"
+        if self.psnr is None:
+            return ""
+        return "exact" if math.isinf(self.psnr) else f"{self.psnr:.1f} dB, at most {self.max_error:.2g} off"
+
+
+@dataclass
+class Comparison:
+    """What `bench` found.
+
+    Attributes:
+        what: Model, film and machine in words.
+        rows: `Row` objects, offload rows first.
+    """
+
+    what: str
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether a film was made, and every way of offloading made the same one."""
+        verdicts = [row.equal for row in self.rows if row.kind == "offload" and row.error is None]
+        return bool(verdicts) and all(verdicts)
+
+    def row(self, name: str) -> Row:
+        """The row of a name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything by name."""
+        return {"what": self.what, "ok": self.ok, "rows": [row.as_dict() for row in self.rows]}
+
+    def to_json(self, path: str | os.PathLike) -> None:
+        """Writes `as_dict`."""
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(self.as_dict(), file, indent=2)
+            file.write("\n")
+
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
+        """One picture of it (needs matplotlib): seconds, memory against the plan, strips of the films.
+
+        Args:
+            path: Where to write it, if anywhere.
+
+        Returns:
+            The matplotlib figure.
+        """
+        from wanoffload import plots
+
+        return plots.save(plots.plot_comparison(self), path)
+
+    def text(self, colour: bool = False) -> str:
+        """The table; with colour, rows whose film is another one are red."""
+        lines = text_table(_HEAD, [row.cells() for row in self.rows]).split("\n")
+        if colour:
+            for number, row in enumerate(self.rows, 2):
+                if row.equal is False:
+                    lines[number] = f"\033[31m{lines[number]}\033[0m"
+        return "\n".join([self.what, *lines])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        red = [i for i, row in enumerate(self.rows) if row.equal is False]
+        return html_table(self.what, _HEAD, [row.cells() for row in self.rows], red)
+
+
+def bench(
+    model: str | os.PathLike,
+    prompt: str = "a cat walks through high grass",
+    *,
+    negative_prompt: str | None = None,
+    image: Any = None,
+    height: int = 480,
+    width: int = 832,
+    num_frames: int = 17,
+    num_inference_steps: int = 4,
+    guidance_scale: float = 5.0,
+    seed: int = 0,
+    dtype: str = "float32",
+    vram: Any = None,
+    ram: Any = None,
+    offloads: Iterable[str] = tuple(OFFLOADS),
+    dtypes: Iterable[str] = ("float32", "bfloat16"),
+    flow_shifts: Iterable[float] = (3.0, 5.0),
+    progress: Callable[[Row], None] | None = None,
+) -> Comparison:
+    """Makes the same film in every way of offloading, then in other dtypes and with other flow shifts, and compares.
+
+    Args:
+        model: A checkpoint folder in diffusers' layout, or ``"owner/name"`` on the Hub.
+        prompt, negative_prompt, height, width, num_frames, num_inference_steps, guidance_scale: As a pipeline's call
+            takes them.
+        image: The first frame, for an image-to-video model.
+        seed: The noise that torch gives for this seed.
+        dtype: What the weights of text encoder and transformer are held in, in offload and flow shift rows.
+        vram: Bound of the device arena in the ``"auto"`` row and for rows that are not about offloading.
+        ram: The same for memory. Without either: what the machine has.
+        offloads: Which of `OFFLOADS` to run.
+        dtypes: Compared with the float32 film, which is made if it is not there; empty for no such rows.
+        flow_shifts: Values of the scheduler's flow shift to make films with; empty for no such rows.
+        progress: Called with each row as soon as it is there.
+
+    Raises:
+        ValueError: An unknown name of a row.
+    """
+    offloads, dtypes = list(offloads), list(dtypes)
+    unknown = [name for name in offloads if name not in OFFLOADS]
+    if unknown or not offloads:
+        raise ValueError(f"`offloads` has to name some of {', '.join(OFFLOADS)}, but is {offloads!r}.")
+    call = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "height": height,
+        "width": width,
+        "num_frames": num_frames,
+        "guidance_scale": guidance_scale,
+    }
+    call |= {"image": image} if image is not None else {}
+    runner = _Runner(model, call, num_inference_steps, seed, dtype, {"vram": vram, "ram": ram}, progress)
+    runner.run_offloads(offloads)
+    runner.run_dtypes(dtypes)
+    runner.run_flow_shifts([float(shift) for shift in flow_shifts])
+    return runner.comparison
+
+
+class _Runner:
+    """Makes the films one after the other, and holds those that others are compared with."""
+
+    def __init__(
+        self,
+        model: str | os.PathLike,
+        call: dict[str, Any],
+        steps: int,
+        seed: int,
+        dtype: str,
+        budget: dict[str, Any],
+        progress: Callable[[Row], None] | None,
+    ) -> None:
+        from wanoffload import _core
+
+        self.model, self.call, self.steps, self.seed = model, call, steps, seed
+        self.dtype, self.budget, self.progress = dtype, budget, progress
+        isa = next(one["name"] for one in _core.cpu_features() if one["chosen"])
+        film = f"{call['width']}x{call['height']}, {call['num_frames']} frames, {steps} steps, {dtype}"
+        self.comparison = Comparison(f"{os.fspath(model)}: {film}, cpu ({isa}), {_core.get_num_threads()} threads")
+        self.first: tuple[Row, np.ndarray] | None = None  # the film that the others have to be
+
+    def run_offloads(self, names: list[str]) -> None:
+        for name in names:
+            row = Row(name, "offload", self.dtype)
+            film = self._film(row, name)
+            if film is not None:
+                self.first = self.first or (row, film)
+                row.equal = film.shape == self.first[1].shape and film.tobytes() == self.first[1].tobytes()
+            self._add(row)
+
+    def run_dtypes(self, dtypes: list[str]) -> None:
+        if not dtypes:
+            return
+        films = {self.dtype: self.first} if self.first is not None else {}
+        for dtype in dict.fromkeys(["float32", *dtypes]):
+            row = Row(dtype, "dtype", dtype)
+            if dtype in films:
+                row = _again(films[dtype][0], dtype, "dtype")
+            else:
+                film = self._film(row, "auto", dtype)
+                if film is not None:
+                    films[dtype] = (row, film)
+            if dtype in films and "float32" in films:
+                row.psnr, row.max_error = distance(films[dtype][1], films["float32"][1])
+            if dtype in dtypes:
+                self._add(row)
+
+    def run_flow_shifts(self, shifts: list[float]) -> None:
+        own = self._own_shift() if shifts else None
+        for shift in dict.fromkeys(([own] if own is not None else []) + shifts):
+            name = f"flow_shift {shift:g}" + (" (the model's)" if shift == own else "")
+            if shift == own and self.first is not None:
+                row, film = _again(self.first[0], name, "flow_shift"), self.first[1]
+            else:
+                row = Row(name, "flow_shift", self.dtype)
+                film = self._film(row, "auto", flow_shift=shift)
+            if film is not None:
+                row.strip = film_strip(film)
+            self._add(row)
+
+    def _add(self, row: Row) -> None:
+        self.comparison.rows.append(row)
+        if self.progress is not None:
+            self.progress(row)
+
+    def _own_shift(self) -> float | None:
+        shift = open_pipeline(self.model, self.call, self.dtype).scheduler.config.get("flow_shift")
+        return float(shift) if isinstance(shift, (int, float)) else None
+
+    def _film(
+        self, row: Row, offload: str, dtype: str | None = None, flow_shift: float | None = None
+    ) -> np.ndarray | None:
+        """Makes one film and fills the row; None where no plan fits, and then the row says so."""
+        pipe = open_pipeline(self.model, self.call, dtype or self.dtype)
+        try:
+            if offload == "auto":
+                pipe.enable_auto_offload(**self.budget)
+            elif OFFLOADS[offload]:
+                pipe.enable_group_offload(onload_device="cpu", **OFFLOADS[offload])
+            if flow_shift is not None:
+                set_flow_shift(pipe, flow_shift)
+            return self._measure(pipe, row)
+        except (PlanError, OutOfMemoryError) as error:
+            row.error = " ".join(str(error).split())
+            return None
+        finally:
+            del pipe
+            gc.collect()
+
+    def _measure(self, pipe: Any, row: Row) -> np.ndarray:
+        watch = _Watch()
+        plan = pipe.plan(**self.call)
+        frames = pipe(
+            **self.call, num_inference_steps=self.steps, generator=self.seed, callback_on_step_end=watch
+        ).frames
+        watch.look(pipe)
+        report = pipe.report
+        steps = [b - a for a, b in zip(watch.times, watch.times[1:], strict=False)]
+        denoising = [one for name, one in report.components.items() if name.startswith("transformer")]
+        row.seconds = report.seconds
+        row.seconds_per_step = statistics.median(steps) if steps else sum(one.seconds for one in denoising)
+        row.stall_per_step = sum(one.stall_seconds for one in denoising) / max(report.steps, 1)
+        row.bytes_moved = report.bytes_moved
+        row.vram_peak, row.vram_plan = watch.device_peak, plan.vram
+        row.ram_peak, row.ram_plan = report.ram_peak, max(one.core_ram for one in plan.components.values())
+        row.sha256 = hashlib.sha256(frames.tobytes()).hexdigest()
+        return frames[0]
+
+
+class _Watch:
+    """A callback that notes when a step ended and what the device held."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.device_peak = 0
+
+    def __call__(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self.times.append(time.perf_counter())
+        self.look(pipe)
+        return {}
+
+    def look(self, pipe: Any) -> None:
+        held = next(iter(pipe.networks().values())).runtime.engine.held()
+        self.device_peak = max(self.device_peak, held["resident_bytes"] + held["arena_bytes"])
+
+
+def open_pipeline(model: str | os.PathLike, call: dict[str, Any], dtype: str) -> Any:
+    """The pipeline that the checkpoint and the call ask for."""
+    from wanoffload.pipelines.choice import pipeline_class
+
+    pipe = pipeline_class(model, image="image" in call).from_pretrained(model, dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def set_flow_shift(pipe: Any, shift: float) -> None:
+    """Gives the pipeline's scheduler another flow shift."""
+    config = pipe.scheduler.config
+    name = "flow_shift" if "flow_shift" in config else "shift"
+    pipe.scheduler = type(pipe.scheduler).from_config(config, **{name: shift})
+
+
+def distance(film: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """(PSNR in dB, largest difference) of two films with values in 0..1; the PSNR of equal ones is infinite."""
+    difference = film.astype(np.float64) - reference
+    error = float(np.mean(difference**2))
+    return (10 * math.log10(1 / error) if error > 0 else math.inf), float(np.abs(difference).max())
+
+
+def film_strip(film: np.ndarray) -> np.ndarray:
+    """Frames of a film side by side, from the first to the last, uint8."""
+    from wanoffload.video import to_uint8
+
+    picked = np.unique(np.linspace(0, len(film) - 1, _STRIP_FRAMES).round().astype(int))
+    step = max(1, film.shape[1] // _STRIP_HEIGHT)
+    return np.concatenate([to_uint8(film[i], rounded=True)[::step, ::step] for i in picked], axis=1)
+
+
+def _again(row: Row, name: str, kind: str) -> Row:
+    """The same film under another heading."""
+    return replace(row, name=name, kind=kind, equal=None)
