@@ -173,7 +173,8 @@ static void pretend_to_lack_each_flag_in_turn(void) {
 }
 
 static void an_instruction_set_is_used_only_where_cpu_and_system_have_all_of_it(void) {
-    CHECK(in_child(pretend_without_avx512_state, NULL, NULL) == 0);
+    if (wo_isa_built(WO_ISA_AVX512_BF16)) /* names what each variant is said to lack */
+        CHECK(in_child(pretend_without_avx512_state, NULL, NULL) == 0);
     CHECK(in_child(pretend_to_lack_each_flag_in_turn, NULL, NULL) == 0);
 }
 #else

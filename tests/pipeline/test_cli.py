@@ -1,32 +1,13 @@
 """The command line in processes of its own: what it prints, writes and returns."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from pipeline.helpers import SMALL, copy_checkpoint, edit_json, frames_of, open_pipeline
 
-import wanoffload
-
 VIDEO = ["--height", "32", "--width", "48", "--frames", "5", "--steps", "2", "--seed", "5"]
-
-
-@pytest.fixture
-def run(tmp_path: Path):
-    def call(*arguments: object, code: int = 0) -> str:
-        environment = {**os.environ, "PYTHONPATH": str(Path(wanoffload.__file__).parents[1]), "COLUMNS": "100"}
-        words = [sys.executable, "-m", "wanoffload", *map(str, arguments)]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr or "--debug" in arguments
-        return done.stderr if code else done.stdout
-
-    return call
 
 
 def test_help_tells_what_each_command_is_for(run) -> None:
@@ -128,6 +109,9 @@ def test_inspect_lists_layers_tensors_and_what_is_not_used(run, demo_model: Path
     assert "never used" in text and "encoder" in text
     text = run("inspect", demo_model / "transformer", "--layers", "--dtype", "bfloat16")
     assert "blocks.0.attn1.to_q" in text and "held as bfloat16" in text
+    text = run("inspect", demo_model / "vae", "--tensors")
+    assert re.search(r"decoder.conv_in.weight +bfloat16 +64x16x3x3x3 +[0-9.]+ KiB\n", text)
+    assert re.search(r"encoder.conv_in.weight .*never used: ", text)
     found = json.loads(run("inspect", demo_model / "vae", "--json"))["vae"]
     assert any(one["tensor"].startswith("encoder.") and one["reason"] for one in found["unused"])
     used = {name for layer in found["layers"] for name in layer["params"]}

@@ -24,7 +24,8 @@ _PACKAGES = {
     "tqdm": "needed for the progress bar",
     "Pillow": "needed for pictures and GIF",
     "av": "needed for video files",
-    "sentencepiece": "optional: tokenizers without tokenizer.json",
+    "sentencepiece": "optional, with protobuf: tokenizers without tokenizer.json",
+    "protobuf": "optional, with sentencepiece: tokenizers without tokenizer.json",
     "torch": "optional: output_type='pt', tensors as inputs",
     "matplotlib": "optional: plots",
 }

@@ -13,7 +13,7 @@ _INSPECT = """\
 Prints the tensors of a safetensors file, or the networks of a checkpoint folder: which layer claims which tensor, the
 bytes of each block, and the tensors that are never used, with the reason.
 
-  wanoffload inspect MODEL                                 the three networks, layer by layer
+  wanoffload inspect MODEL                                 its networks, layer by layer
   wanoffload inspect MODEL/transformer                     one of them
   wanoffload inspect MODEL/vae/diffusion_pytorch_model.safetensors    the file's tensors
 """
@@ -25,6 +25,7 @@ def add_commands(commands: Any) -> None:
     inspect.add_argument("path", metavar="FILE_OR_DIR", help="a .safetensors file, an index, or a folder")
     inspect.add_argument("--dtype", default="float32", help="count layers in this dtype (default: %(default)s)")
     inspect.add_argument("--layers", action="store_true", help="list every layer, not only blocks")
+    inspect.add_argument("--tensors", action="store_true", help="list every tensor, and why it is not used")
     inspect.add_argument("--json", action="store_true", help="print everything as JSON")
     inspect.set_defaults(run=run)
 
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         text = store_text(found["file"])
     else:
         found = {name: describe_network(network) for name, network in networks.items()}
-        text = "\n\n".join(network_text(name, one, options.layers) for name, one in found.items())
+        text = "\n\n".join(network_text(name, one, options.layers, options.tensors) for name, one in found.items())
     print(json.dumps(found, indent=2) if options.json else text)
     return 0
 
@@ -50,20 +51,21 @@ def open_networks(path: Path, dtype: str) -> dict[str, Any]:
     from wanoffload import loading
     from wanoffload.devices import as_device
     from wanoffload.dtypes import as_dtype
-    from wanoffload.pipelines.pipeline_utils import NETWORKS
+    from wanoffload.pipelines.assembly import NETWORKS, named_components
 
     wanted, device = as_dtype(dtype), as_device(None)
     if (path / "model_index.json").is_file():
-        loading.read_model_index(path)
+        index = loading.read_model_index(path)
         return {
-            name: network.from_folder(loading.component_folder(path, name), wanted, device)
-            for name, network in NETWORKS.items()
+            name: NETWORKS[name].from_folder(loading.component_folder(path, name), wanted, device)
+            for name in named_components(index, tuple(NETWORKS))
         }
     if not (path / "config.json").is_file():
         return {}
     config = loading.read_config(path / "config.json")
-    architectures = config.get("architectures") or [None]
-    class_name = config.get("_class_name") or architectures[0]
+    architectures = config.get("architectures")
+    named = architectures[0] if architectures and isinstance(architectures, list) else None
+    class_name = config.get("_class_name") or named
     for name, network in NETWORKS.items():
         if class_name == network.class_name:
             return {name: network.from_folder(path, wanted, device)}
@@ -98,18 +100,26 @@ def store_text(found: dict[str, Any]) -> str:
     """A file's tensors as lines."""
     lines = [f"{found['path']}: {len(found['tensors'])} tensors, {format_size(found['bytes'])}"]
     lines += [f"  file {file}" for file in found["files"]]
-    width = max((len(entry["name"]) for entry in found["tensors"]), default=0)
-    for entry in found["tensors"]:
+    return "\n".join(lines + tensor_lines(found["tensors"], {}))
+
+
+def tensor_lines(tensors: list[dict[str, Any]], unused: dict[str, str]) -> list[str]:
+    """Tensors as lines; those that are skipped or unused with the reason."""
+    width = max((len(entry["name"]) for entry in tensors), default=0)
+    lines = []
+    for entry in tensors:
         note = f"  skipped: {entry['skipped']}" if entry["skipped"] else ""
+        if not note and entry["name"] in unused:
+            note = f"  never used: {unused[entry['name']]}"
         shape = "x".join(map(str, entry["shape"])) or "scalar"
         lines.append(
             f"  {entry['name']:<{width}}  {entry['dtype']:<9} {shape:<20} {format_size(entry['bytes']):>10}{note}"
         )
-    return "\n".join(lines)
+    return lines
 
 
-def network_text(name: str, found: dict[str, Any], every_layer: bool) -> str:
-    """A network as lines: its blocks (or layers), and what is not used."""
+def network_text(name: str, found: dict[str, Any], every_layer: bool, every_tensor: bool) -> str:
+    """A network as lines: its blocks (or layers), what is not used, and its tensors where they are asked for."""
     layers = found["layers"]
     lines = [
         f"{name}: {found['class']}, {len(found['tensors'])} tensors, {len(layers)} layers, {len(found['blocks'])} "
@@ -133,6 +143,8 @@ def network_text(name: str, found: dict[str, Any], every_layer: bool) -> str:
         lines += [f"    {one['tensor']}: {one['reason']}" for one in grouped(found["unused"])]
     else:
         lines.append("  every tensor is used")
+    if every_tensor:
+        lines += tensor_lines(found["tensors"], {one["tensor"]: one["reason"] for one in found["unused"]})
     return "\n".join(lines)
 
 
