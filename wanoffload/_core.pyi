@@ -22,7 +22,7 @@ class Store:
         """Size of all files together."""
 
 class Component:
-    """A network bound to a checkpoint. Base of the three below."""
+    """A network bound to a checkpoint. Base of those below."""
 
     @property
     def name(self) -> str:
@@ -50,11 +50,25 @@ class TextEncoder(Component):
     def plan(self, engine: Engine, tokens: Sequence[int], policy: Mapping[str, Any]) -> Plan:
         """tokens: real tokens of each prompt."""
 
+class ImageEncoder(Component):
+    """A CLIP vision encoder up to its last block but one. dtype: float32, bfloat16 or float16.
+
+    config: CLIP's vision config (hidden_size intermediate_size num_hidden_layers num_attention_heads image_size
+    patch_size num_channels layer_norm_eps hidden_act)."""
+
+    def __init__(self, store: Store, config: Mapping[str, Any], dtype: str) -> None: ...
+    def plan(self, engine: Engine, images: int, policy: Mapping[str, Any]) -> Plan:
+        """images: how many are encoded at once."""
+    @property
+    def tokens(self) -> int:
+        """Rows of an embedding: one per patch, and the class."""
+
 class Transformer(Component):
     """A WAN transformer. dtype: float32, bfloat16 or float16.
 
     config: diffusers' WanTransformer3DModel config (num_layers num_attention_heads attention_head_dim ffn_dim
-    in_channels out_channels text_dim freq_dim eps cross_attn_norm)."""
+    in_channels out_channels text_dim freq_dim eps cross_attn_norm; optional: image_dim with added_kv_proj_dim, and
+    pos_embed_seq_len)."""
 
     def __init__(self, store: Store, config: Mapping[str, Any], dtype: str) -> None: ...
     def plan(
@@ -66,8 +80,10 @@ class Transformer(Component):
         text: Sequence[tuple[int, int]],
         policy: Mapping[str, Any],
         unfolded: bool = False,
+        images: tuple[int, Sequence[int]] | None = None,
     ) -> Plan:
-        """frames, height, width of the latents; text: (rows, real) of each batch item."""
+        """frames, height, width of the latents; text: (rows, real) of each batch item; images: rows of an image
+        embedding, and the index of the embedding that each batch item attends to."""
 
 class VaeDecoder(Component):
     """A WAN VAE's decoder. dtype: float32, bfloat16 or float16.
@@ -80,7 +96,23 @@ class VaeDecoder(Component):
         """height, width of the latents."""
     @property
     def frames_per_latent(self) -> int:
-        """Frames that each latent frame but the first becomes."""
+        """Frames that each latent frame but the first stands for."""
+    @property
+    def spatial_scale(self) -> int:
+        """Pixels per latent along height and width."""
+
+class VaeEncoder(Component):
+    """A WAN VAE's encoder. dtype: float32, bfloat16 or float16.
+
+    config: diffusers' AutoencoderKLWan config (base_dim z_dim dim_mult num_res_blocks temperal_downsample; optional:
+    in_channels, else 3)."""
+
+    def __init__(self, store: Store, config: Mapping[str, Any], dtype: str) -> None: ...
+    def plan(self, engine: Engine, height: int, width: int, policy: Mapping[str, Any]) -> Plan:
+        """height, width of the frames, multiples of spatial_scale."""
+    @property
+    def frames_per_latent(self) -> int:
+        """Frames that each latent frame but the first stands for."""
     @property
     def spatial_scale(self) -> int:
         """Pixels per latent along height and width."""
@@ -121,6 +153,9 @@ class Engine:
         """Forgets the residents of a component, or of all. An open Exec of it: ValueError."""
     def held(self) -> dict[str, int]:
         """Bytes now held: resident_bytes, slab_bytes, arena_bytes, other_host_bytes."""
+    def record_trace(self, spans: int) -> None:
+        """Plans made from now on have room for a trace of so many spans (a group visited or read), counted in their
+        fixed_bytes, and an Exec under such a plan records it. 0: none."""
     def cancel(self) -> None:
         """Stops the call that is running, which then raises KeyboardInterrupt. Any thread."""
 
@@ -130,6 +165,12 @@ class Exec:
     def __init__(self, engine: Engine, component: Component, plan: Plan) -> None: ...
     def encode(self, ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """TextEncoder: real token ids of each prompt -> [tokens, d_model] each."""
+    def encode_images(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """ImageEncoder: patches [images, tokens - 1, channels * patch_size**2], columns in the order of the weight ->
+        hidden states before the last block [images, tokens, hidden_size]."""
+    def encode_frames(self, frames: NDArray[np.float32], first: bool, follow: bool = False) -> NDArray[np.float32]:
+        """VaeEncoder: frames [T, H, W, in_channels] in [-1, 1], T = 1 for the first and frames_per_latent later ->
+        moments [2 * z, h, w]: mean, then log of the variance. follow: other frames come next."""
     def prepare(
         self,
         text: Sequence[tuple[int, NDArray[np.float32]]],
@@ -138,9 +179,12 @@ class Exec:
         width: int,
         unfolded: bool = False,
         follow: bool = True,
+        images: NDArray[np.float32] | None = None,
+        image_of: Sequence[int] | None = None,
     ) -> None:
-        """Transformer: (rows, embeds [real, text_dim]) of each batch item; starts a generation. Call again when the
-        texts change; their sizes are the plan's. follow: a step comes next (its first weights are prefetched)."""
+        """Transformer: (rows, embeds [real, text_dim]) of each batch item; starts a generation. Call again when texts
+        or images change; their sizes are the plan's. follow: a step comes next (its first weights are prefetched).
+        images: embeddings [count, rows, image_dim]; image_of: the index of each batch item's, as planned."""
     def step(
         self, latents: NDArray[np.float32], timesteps: NDArray[np.float32], follow: bool = False
     ) -> NDArray[np.float32]:
@@ -153,6 +197,11 @@ class Exec:
         as they are (tiles are blended before they are clamped). follow: another frame comes next."""
     def close(self) -> dict[str, Any]:
         """Gives memory back; returns the fields of wo_report. Further calls return the same numbers."""
+    def trace(self) -> dict[str, Any] | None:
+        """Of a closed Exec whose plan was made while its engine records: "events", dicts of lane ("read", "copy",
+        "compute", "stall"), group (its name or None), pass (from 1; 0 is loading), thread, bytes, begin, end (seconds,
+        as time.monotonic() counts them) and held (of "copy": when the group had a place in the ring); and "dropped",
+        how many there was no room for. Else None."""
     def __enter__(self) -> Exec: ...
     def __exit__(self, *args: object) -> None: ...
 

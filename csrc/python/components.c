@@ -1,90 +1,5 @@
-/* Component and the three networks. What differs between them stands in one table of functions and in their plan methods. */
+/* Component and the networks behind it as Python objects. What differs between them are their plan methods. */
 #include "python/module.h"
-
-/* ---- networks ---- */
-
-static wo_status create_umt5(wo_store *store, wo_py_network *n, wo_error *err) {
-    wo_umt5 *model = NULL;
-    WO_TRY(wo_umt5_create(store, &n->config.umt5, n->dtype, &model, err));
-    n->model = model;
-    n->component = wo_umt5_component(model);
-    return WO_OK;
-}
-
-static wo_status create_transformer(wo_store *store, wo_py_network *n, wo_error *err) {
-    wo_transformer *model = NULL;
-    WO_TRY(wo_transformer_create(store, &n->config.transformer, n->dtype, &model, err));
-    n->model = model;
-    n->component = wo_transformer_component(model);
-    return WO_OK;
-}
-
-static wo_status create_vae(wo_store *store, wo_py_network *n, wo_error *err) {
-    wo_vae_decoder *model = NULL;
-    WO_TRY(wo_vae_decoder_create(store, &n->config.vae, n->dtype, &model, err));
-    n->model = model;
-    n->component = wo_vae_decoder_component(model);
-    return WO_OK;
-}
-
-static void destroy_umt5(void *model) { wo_umt5_destroy(model); }
-static void destroy_transformer(void *model) { wo_transformer_destroy(model); }
-static void destroy_vae(void *model) { wo_vae_decoder_destroy(model); }
-static int config_umt5(PyObject *config, wo_py_network *n) { return wo_py_config_umt5(config, &n->config.umt5); }
-static int config_vae(PyObject *config, wo_py_network *n) { return wo_py_config_vae(config, &n->config.vae); }
-static int config_transformer(PyObject *config, wo_py_network *n) {
-    return wo_py_config_transformer(config, &n->config.transformer);
-}
-
-static const struct {
-    int (*config)(PyObject *config, wo_py_network *n);
-    wo_status (*create)(wo_store *store, wo_py_network *n, wo_error *err);
-    void (*destroy)(void *model);
-    wo_forward_fn forward;
-    int passes;
-} kinds[] = {
-    [WO_PY_TEXT_ENCODER] = {config_umt5, create_umt5, destroy_umt5, wo_umt5_forward, WO_UMT5_PASSES},
-    [WO_PY_TRANSFORMER] = {config_transformer, create_transformer, destroy_transformer, wo_transformer_forward,
-                           WO_TRANSFORMER_PASSES},
-    [WO_PY_VAE_DECODER] = {config_vae, create_vae, destroy_vae, wo_vae_decoder_forward, WO_VAE_PASSES},
-};
-
-wo_forward_fn wo_py_network_forward(const wo_py_network *network) { return kinds[network->kind].forward; }
-int wo_py_network_passes(const wo_py_network *network) { return kinds[network->kind].passes; }
-
-void wo_py_network_release(wo_py_network *network) {
-    if (--network->holders > 0)
-        return;
-    if (network->model != NULL)
-        kinds[network->kind].destroy(network->model);
-    PyMem_Free(network);
-}
-
-/* NULL with an exception. */
-static wo_py_network *network_new(wo_py_state *state, wo_py_kind kind, wo_store *store, PyObject *config, PyObject *dtype) {
-    wo_py_network *network = PyMem_Calloc(1, sizeof *network);
-    if (network == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    network->kind = kind;
-    network->holders = 1;
-    wo_error err;
-    wo_status status = WO_OK;
-    PyObject *dict = wo_py_mapping(config, "config");
-    int result = dict == NULL ? -1 : kinds[kind].config(dict, network);
-    Py_XDECREF(dict);
-    if (result == 0)
-        result = wo_py_dtype(dtype, "dtype", &network->dtype);
-    if (result == 0 && (status = kinds[kind].create(store, network, &err)) != WO_OK)
-        result = wo_py_raise(state, status, &err);
-    if (result == 0)
-        return network;
-    wo_py_network_release(network);
-    return NULL;
-}
-
-/* ---- the Python objects ---- */
 
 static PyObject *component_new(PyTypeObject *type, PyObject *args, PyObject *names) {
     static char *keywords[] = {"store", "config", "dtype", NULL};
@@ -96,7 +11,7 @@ static PyObject *component_new(PyTypeObject *type, PyObject *args, PyObject *nam
     wo_py_kind kind = WO_PY_TEXT_ENCODER;
     while (state->networks[kind] != type)
         kind++;
-    wo_py_network *network = network_new(state, kind, ((wo_py_store *)store)->store, config, dtype);
+    wo_py_network *network = wo_py_network_new(state, kind, ((wo_py_store *)store)->store, config, dtype);
     if (network == NULL)
         return NULL;
     wo_py_component *self = (wo_py_component *)type->tp_alloc(type, 0);
@@ -120,14 +35,15 @@ static void component_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-static const wo_component *component_of(PyObject *object) { return ((wo_py_component *)object)->network->component; }
+static const wo_py_network *network_of(PyObject *object) { return ((wo_py_component *)object)->network; }
+static const wo_component *component_of(PyObject *object) { return network_of(object)->component; }
 
 static PyObject *component_name(PyObject *object, void *Py_UNUSED(closure)) {
     return wo_py_text(wo_component_name(component_of(object)));
 }
 
 static PyObject *component_dtype(PyObject *object, void *Py_UNUSED(closure)) {
-    return wo_py_text(wo_dtype_name(((wo_py_component *)object)->network->dtype));
+    return wo_py_text(wo_dtype_name(network_of(object)->dtype));
 }
 
 static PyObject *component_bytes(PyObject *object, void *Py_UNUSED(closure)) {
@@ -209,13 +125,24 @@ static PyObject *text_encoder_plan(PyObject *self, PyObject *args, PyObject *nam
     return plan_request(self, engine, &request, policy);
 }
 
-static PyObject *transformer_plan(PyObject *self, PyObject *args, PyObject *names) {
-    static char *keywords[] = {"engine", "frames", "height", "width", "text", "policy", "unfolded", NULL};
-    PyObject *engine, *frames, *height, *width, *text, *policy, *unfolded = Py_False;
+static PyObject *image_encoder_plan(PyObject *self, PyObject *args, PyObject *names) {
+    static char *keywords[] = {"engine", "images", "policy", NULL};
+    PyObject *engine, *images, *policy;
     wo_py_request request;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "OOOOOO|O:plan", keywords, &engine, &frames, &height, &width, &text,
-                                     &policy, &unfolded) ||
-        wo_py_request_transformer(frames, height, width, text, unfolded, &request) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, names, "OOO:plan", keywords, &engine, &images, &policy) ||
+        wo_py_request_clip(images, &request) < 0)
+        return NULL;
+    return plan_request(self, engine, &request, policy);
+}
+
+static PyObject *transformer_plan(PyObject *self, PyObject *args, PyObject *names) {
+    static char *keywords[] = {"engine", "frames", "height", "width", "text", "policy", "unfolded", "images", NULL};
+    PyObject *engine, *frames, *height, *width, *text, *policy, *unfolded = Py_False, *images = Py_None;
+    wo_py_request request;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "OOOOOO|OO:plan", keywords, &engine, &frames, &height, &width, &text,
+                                     &policy, &unfolded, &images) ||
+        wo_py_request_transformer(frames, height, width, text, unfolded, &request) < 0 ||
+        wo_py_request_images(images, &network_of(self)->config.transformer, &request) < 0)
         return NULL;
     return plan_request(self, engine, &request, policy);
 }
@@ -230,12 +157,26 @@ static PyObject *vae_decoder_plan(PyObject *self, PyObject *args, PyObject *name
     return plan_request(self, engine, &request, policy);
 }
 
-static PyObject *vae_decoder_frames(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyLong_FromLongLong(wo_vae_frames_per_latent(&((wo_py_component *)object)->network->config.vae));
+static PyObject *vae_encoder_plan(PyObject *self, PyObject *args, PyObject *names) {
+    static char *keywords[] = {"engine", "height", "width", "policy", NULL};
+    PyObject *engine, *height, *width, *policy;
+    wo_py_request request;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "OOOO:plan", keywords, &engine, &height, &width, &policy) ||
+        wo_py_request_vae_encode(height, width, wo_vae_spatial_scale(&network_of(self)->config.vae), &request) < 0)
+        return NULL;
+    return plan_request(self, engine, &request, policy);
 }
 
-static PyObject *vae_decoder_scale(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyLong_FromLongLong(wo_vae_spatial_scale(&((wo_py_component *)object)->network->config.vae));
+static PyObject *vae_frames_per_latent(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromLongLong(wo_vae_frames_per_latent(&network_of(object)->config.vae));
+}
+
+static PyObject *vae_spatial_scale(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromLongLong(wo_vae_spatial_scale(&network_of(object)->config.vae));
+}
+
+static PyObject *image_encoder_tokens(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromLongLong(wo_clip_tokens(&network_of(object)->config.clip));
 }
 
 /* ---- types ---- */
@@ -251,21 +192,38 @@ PyDoc_STRVAR(text_encoder_doc,
              "A UMT5 encoder. dtype: float32, bfloat16 or float16.\n\n"
              "config: vocab_size d_model d_kv d_ff num_layers num_heads relative_attention_num_buckets\n"
              "relative_attention_max_distance layer_norm_epsilon.");
+PyDoc_STRVAR(image_encoder_doc,
+             "ImageEncoder(store, config, dtype)\n--\n\n"
+             "A CLIP vision encoder up to its last block but one. dtype: float32, bfloat16 or float16.\n\n"
+             "config: CLIP's vision config (hidden_size intermediate_size num_hidden_layers num_attention_heads\n"
+             "image_size patch_size num_channels layer_norm_eps hidden_act).");
 PyDoc_STRVAR(transformer_doc,
              "Transformer(store, config, dtype)\n--\n\n"
              "A WAN transformer. dtype: float32, bfloat16 or float16.\n\n"
              "config: diffusers' WanTransformer3DModel config (num_layers num_attention_heads attention_head_dim\n"
-             "ffn_dim in_channels out_channels text_dim freq_dim eps cross_attn_norm).");
+             "ffn_dim in_channels out_channels text_dim freq_dim eps cross_attn_norm; optional: image_dim with\n"
+             "added_kv_proj_dim, and pos_embed_seq_len).");
 PyDoc_STRVAR(vae_decoder_doc,
              "VaeDecoder(store, config, dtype)\n--\n\n"
              "A WAN VAE's decoder. dtype: float32, bfloat16 or float16.\n\n"
              "config: diffusers' AutoencoderKLWan config (base_dim z_dim dim_mult num_res_blocks temperal_downsample;\n"
              "optional: decoder_base_dim, else base_dim; out_channels, else 3).");
+PyDoc_STRVAR(vae_encoder_doc,
+             "VaeEncoder(store, config, dtype)\n--\n\n"
+             "A WAN VAE's encoder. dtype: float32, bfloat16 or float16.\n\n"
+             "config: diffusers' AutoencoderKLWan config (base_dim z_dim dim_mult num_res_blocks temperal_downsample;\n"
+             "optional: in_channels, else 3).");
 PyDoc_STRVAR(text_encoder_plan_doc, "plan($self, engine, tokens, policy)\n--\n\n"
                                     "tokens: real tokens of each prompt.");
-PyDoc_STRVAR(transformer_plan_doc, "plan($self, engine, frames, height, width, text, policy, unfolded=False)\n--\n\n"
-                                   "frames, height, width of the latents; text: (rows, real) of each batch item.");
+PyDoc_STRVAR(image_encoder_plan_doc, "plan($self, engine, images, policy)\n--\n\n"
+                                     "images: how many are encoded at once.");
+PyDoc_STRVAR(transformer_plan_doc,
+             "plan($self, engine, frames, height, width, text, policy, unfolded=False, images=None)\n--\n\n"
+             "frames, height, width of the latents; text: (rows, real) of each batch item; images: rows of an image\n"
+             "embedding, and the index of the embedding that each batch item attends to.");
 PyDoc_STRVAR(vae_decoder_plan_doc, "plan($self, engine, height, width, policy)\n--\n\nheight, width of the latents.");
+PyDoc_STRVAR(vae_encoder_plan_doc, "plan($self, engine, height, width, policy)\n--\n\n"
+                                   "height, width of the frames, multiples of spatial_scale.");
 
 static PyMethodDef methods[] = {
     {"layers", component_layers, METH_NOARGS, layers_doc},
@@ -282,7 +240,7 @@ static PyGetSetDef properties[] = {
 };
 
 static PyType_Slot component_slots[] = {
-    {Py_tp_doc, "A network bound to a checkpoint. Base of the three below."},
+    {Py_tp_doc, "A network bound to a checkpoint. Base of those below."},
     {Py_tp_dealloc, component_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_getset, properties},
@@ -305,6 +263,11 @@ static PyMethodDef text_encoder_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMethodDef image_encoder_methods[] = {
+    {"plan", WO_PY_METHOD(image_encoder_plan), METH_VARARGS | METH_KEYWORDS, image_encoder_plan_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMethodDef transformer_methods[] = {
     {"plan", WO_PY_METHOD(transformer_plan), METH_VARARGS | METH_KEYWORDS, transformer_plan_doc},
     {NULL, NULL, 0, NULL},
@@ -315,9 +278,19 @@ static PyMethodDef vae_decoder_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef vae_decoder_properties[] = {
-    {"frames_per_latent", vae_decoder_frames, NULL, "Frames that each latent frame but the first becomes.", NULL},
-    {"spatial_scale", vae_decoder_scale, NULL, "Pixels per latent along height and width.", NULL},
+static PyMethodDef vae_encoder_methods[] = {
+    {"plan", WO_PY_METHOD(vae_encoder_plan), METH_VARARGS | METH_KEYWORDS, vae_encoder_plan_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef image_encoder_properties[] = {
+    {"tokens", image_encoder_tokens, NULL, "Rows of an embedding: one per patch, and the class.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyGetSetDef vae_properties[] = {
+    {"frames_per_latent", vae_frames_per_latent, NULL, "Frames that each latent frame but the first stands for.", NULL},
+    {"spatial_scale", vae_spatial_scale, NULL, "Pixels per latent along height and width.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -328,13 +301,15 @@ int wo_py_network_types(PyObject *module, wo_py_state *state) {
         const char *name, *doc;
         PyMethodDef *methods;
         PyGetSetDef *properties;
-    } rows[] = {
+    } rows[WO_PY_KINDS] = {
         [WO_PY_TEXT_ENCODER] = {"wanoffload._core.TextEncoder", text_encoder_doc, text_encoder_methods, no_properties},
+        [WO_PY_IMAGE_ENCODER] = {"wanoffload._core.ImageEncoder", image_encoder_doc, image_encoder_methods,
+                                 image_encoder_properties},
         [WO_PY_TRANSFORMER] = {"wanoffload._core.Transformer", transformer_doc, transformer_methods, no_properties},
-        [WO_PY_VAE_DECODER] = {"wanoffload._core.VaeDecoder", vae_decoder_doc, vae_decoder_methods,
-                               vae_decoder_properties},
+        [WO_PY_VAE_DECODER] = {"wanoffload._core.VaeDecoder", vae_decoder_doc, vae_decoder_methods, vae_properties},
+        [WO_PY_VAE_ENCODER] = {"wanoffload._core.VaeEncoder", vae_encoder_doc, vae_encoder_methods, vae_properties},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; i < WO_PY_KINDS; i++) {
         PyType_Slot slots[] = {
             {Py_tp_doc, (void *)rows[i].doc}, {Py_tp_new, component_new},         {Py_tp_methods, rows[i].methods},
             {Py_tp_getset, rows[i].properties}, {Py_tp_dealloc, component_dealloc}, {0, NULL},

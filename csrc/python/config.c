@@ -113,6 +113,41 @@ int wo_py_config_umt5(PyObject *config, wo_umt5_config *out) {
     return ok ? 0 : -1;
 }
 
+int wo_py_config_clip(PyObject *config, wo_clip_config *out) {
+    int ok = get_int(config, "hidden_size", LARGEST, &out->hidden_size) == 0 &&
+             get_int(config, "intermediate_size", LARGEST, &out->intermediate_size) == 0 &&
+             get_int(config, "num_hidden_layers", 4096, &out->num_layers) == 0 &&
+             get_int(config, "num_attention_heads", 4096, &out->num_heads) == 0 &&
+             get_int(config, "image_size", 4096, &out->image_size) == 0 &&
+             get_int(config, "patch_size", 4096, &out->patch_size) == 0 &&
+             get_int(config, "num_channels", 4096, &out->num_channels) == 0 &&
+             get_eps(config, "layer_norm_eps", &out->eps) == 0 && require(config, "hidden_act") != NULL &&
+             only(config, "hidden_act", PyUnicode_FromString("gelu")) == 0;
+    return ok ? 0 : -1;
+}
+
+/* The three entries of conditioning on an image go together: a network that has one of them in another way is none that was published. */
+static int get_images(PyObject *config, wo_transformer_config *out) {
+    int64_t width = out->num_heads * out->head_dim, added;
+    if (get_int_or(config, "image_dim", 0, &out->image_dim) < 0 || get_int_or(config, "added_kv_proj_dim", 0, &added) < 0 ||
+        get_int_or(config, "pos_embed_seq_len", 0, &out->pos_embed_seq_len) < 0)
+        return -1;
+    if (out->image_dim == 0) /* As in diffusers, the table is part of the image embedder, and goes with it. */
+        out->pos_embed_seq_len = 0;
+    if (added == (out->image_dim > 0 ? width : 0))
+        return 0;
+    if (out->image_dim == 0)
+        PyErr_Format(PyExc_ValueError, "config: added_kv_proj_dim is %lld, but image_dim is missing: there is nothing to project",
+                     (long long)added);
+    else if (added == 0)
+        PyErr_Format(PyExc_ValueError, "config: image_dim is %lld, but added_kv_proj_dim is missing: wanted %lld", (long long)out->image_dim,
+                     (long long)width);
+    else
+        PyErr_Format(PyExc_ValueError, "config: added_kv_proj_dim is %lld: wanted num_attention_heads * attention_head_dim, %lld",
+                     (long long)added, (long long)width);
+    return -1;
+}
+
 int wo_py_config_transformer(PyObject *config, wo_transformer_config *out) {
     int ok = get_int(config, "num_layers", 4096, &out->num_layers) == 0 &&
              get_int(config, "num_attention_heads", 4096, &out->num_heads) == 0 &&
@@ -126,8 +161,7 @@ int wo_py_config_transformer(PyObject *config, wo_transformer_config *out) {
              get_eps(config, "eps", &out->eps) == 0 && get_bool(config, "cross_attn_norm", &out->cross_attn_norm) == 0 &&
              only(config, "patch_size", Py_BuildValue("[iii]", 1, 2, 2)) == 0 &&
              only(config, "qk_norm", PyUnicode_FromString("rms_norm_across_heads")) == 0 &&
-             never(config, "image_dim", "conditioning on an image") == 0 &&
-             never(config, "added_kv_proj_dim", "conditioning on an image") == 0;
+             get_images(config, out) == 0;
     return ok ? 0 : -1;
 }
 
@@ -165,15 +199,19 @@ static int get_upsamplings(PyObject *config, wo_vae_config *out) {
     return result;
 }
 
-int wo_py_config_vae(PyObject *config, wo_vae_config *out) {
-    int64_t encoder_dim;
+int wo_py_config_vae(PyObject *config, wo_py_kind half, wo_vae_config *out) {
+    int64_t encoder_dim, decoder_dim;
     int ok = get_int(config, "base_dim", LARGEST, &encoder_dim) == 0 &&
-             get_int_or(config, "decoder_base_dim", encoder_dim, &out->base_dim) == 0 &&
+             get_int_or(config, "decoder_base_dim", encoder_dim, &decoder_dim) == 0 &&
              get_int(config, "z_dim", LARGEST, &out->z_dim) == 0 &&
              get_int(config, "num_res_blocks", 1024, &out->num_res_blocks) == 0 &&
+             get_int_or(config, "in_channels", 3, &out->in_channels) == 0 &&
              get_int_or(config, "out_channels", 3, &out->out_channels) == 0 && get_levels(config, out) == 0 &&
              get_upsamplings(config, out) == 0 && only(config, "attn_scales", PyList_New(0)) == 0 &&
              only(config, "is_residual", Py_NewRef(Py_False)) == 0 &&
              never(config, "patch_size", "a VAE with patches (WAN 2.2)") == 0;
-    return ok ? 0 : -1;
+    if (!ok)
+        return -1;
+    out->base_dim = half == WO_PY_VAE_ENCODER ? encoder_dim : decoder_dim;
+    return 0;
 }

@@ -296,6 +296,18 @@ static PyObject *engine_drop_residents(PyObject *object, PyObject *args, PyObjec
     return drop_by(object, args, names, "drop_residents", drop_residents);
 }
 
+static PyObject *engine_record_trace(PyObject *object, PyObject *args, PyObject *names) {
+    static char *keywords[] = {"spans", NULL};
+    wo_py_engine *self = (wo_py_engine *)object;
+    PyObject *value;
+    int64_t spans;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "O:record_trace", keywords, &value) ||
+        wo_py_int(value, "spans", 0, 1 << 24, &spans) < 0 || wo_py_engine_check_idle(self) < 0)
+        return NULL;
+    self->trace_spans = spans;
+    Py_RETURN_NONE;
+}
+
 static PyObject *engine_held(PyObject *object, PyObject *Py_UNUSED(none)) {
     wo_py_engine *self = (wo_py_engine *)object;
     engine_job job = {.engine = self->engine};
@@ -338,6 +350,10 @@ PyDoc_STRVAR(drop_residents_doc, "drop_residents($self, component=None)\n--\n\n"
                                  "Forgets the residents of a component, or of all. An open Exec of it: ValueError.");
 PyDoc_STRVAR(held_doc, "held($self, /)\n--\n\n"
                        "Bytes now held: resident_bytes, slab_bytes, arena_bytes, other_host_bytes.");
+PyDoc_STRVAR(record_trace_doc,
+             "record_trace($self, spans)\n--\n\n"
+             "Plans made from now on have room for a trace of so many spans (a group visited or read), counted in their\n"
+             "fixed_bytes, and an Exec under such a plan records it. 0: none.");
 PyDoc_STRVAR(cancel_doc, "cancel($self, /)\n--\n\n"
                          "Stops the call that is running, which then raises KeyboardInterrupt. Any thread.");
 
@@ -347,6 +363,7 @@ static PyMethodDef methods[] = {
     {"drop", WO_PY_METHOD(engine_drop), METH_VARARGS | METH_KEYWORDS, drop_doc},
     {"drop_residents", WO_PY_METHOD(engine_drop_residents), METH_VARARGS | METH_KEYWORDS, drop_residents_doc},
     {"held", engine_held, METH_NOARGS, held_doc},
+    {"record_trace", WO_PY_METHOD(engine_record_trace), METH_VARARGS | METH_KEYWORDS, record_trace_doc},
     {"cancel", engine_cancel, METH_NOARGS, cancel_doc},
     {NULL, NULL, 0, NULL},
 };

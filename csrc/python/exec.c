@@ -1,5 +1,5 @@
-/* Exec: a component in execution. Its life, and running a pass on the engine's core thread; passes.c has what each network
- * takes and gives. */
+/* Exec: a component in execution. Its life, and running a pass on the engine's core thread; passes.c and passes_transformer.c
+ * have what each network takes and gives. */
 #include "python/exec.h"
 
 #include <string.h>
@@ -67,6 +67,7 @@ static PyObject *exec_new(PyTypeObject *type, PyObject *args, PyObject *names) {
 static void forget_text(wo_py_exec *self) {
     PyMem_Free(self->text);
     self->text = NULL;
+    self->images = NULL;
     Py_CLEAR(self->embeds);
 }
 
@@ -76,6 +77,7 @@ static void exec_dealloc(PyObject *object) {
     if (self->exec != NULL)
         wo_py_engine_abandon_exec(engine_of(self), self->exec, ((wo_py_plan *)self->plan)->plan);
     forget_text(self);
+    Py_XDECREF(self->trace);
     Py_DECREF(self->plan);
     Py_DECREF(self->component);
     Py_DECREF(self->engine);
@@ -86,11 +88,13 @@ static void exec_dealloc(PyObject *object) {
 typedef struct {
     wo_exec *exec;
     wo_report report;
+    wo_trace *trace;
     bool ended;
 } close_job;
 
 static wo_status close_exec(void *context, wo_error *Py_UNUSED(err)) {
     close_job *job = context;
+    job->trace = wo_exec_take_trace(job->exec);
     wo_exec_close(job->exec, &job->report);
     job->ended = true;
     return WO_OK;
@@ -146,8 +150,20 @@ static PyObject *exec_close(PyObject *object, PyObject *Py_UNUSED(none)) {
         self->report = job.report;
         engine_of(self)->open = NULL;
         forget_text(self);
+        if (job.trace != NULL && (self->trace = wo_py_trace_dict(job.trace, ((wo_py_plan *)self->plan)->plan)) == NULL)
+            result = -1;
+        wo_trace_destroy(job.trace);
     }
     return result < 0 ? NULL : report_dict(&self->report);
+}
+
+static PyObject *exec_trace(PyObject *object, PyObject *Py_UNUSED(none)) {
+    wo_py_exec *self = (wo_py_exec *)object;
+    if (self->exec != NULL) {
+        PyErr_SetString(PyExc_ValueError, "trace: this Exec is open; close() it first");
+        return NULL;
+    }
+    return Py_NewRef(self->trace != NULL ? self->trace : Py_None);
 }
 
 static PyObject *exec_enter(PyObject *object, PyObject *Py_UNUSED(none)) { return Py_NewRef(object); }
@@ -186,7 +202,11 @@ static int check_usable(const wo_py_exec *self, const char *method) {
 }
 
 int wo_py_exec_check(const wo_py_exec *self, wo_py_kind kind, const char *method) {
-    static const char *const words[] = {"a TextEncoder", "a Transformer", "a VaeDecoder"};
+    static const char *const words[WO_PY_KINDS] = {
+        [WO_PY_TEXT_ENCODER] = "a TextEncoder", [WO_PY_IMAGE_ENCODER] = "an ImageEncoder",
+        [WO_PY_TRANSFORMER] = "a Transformer",  [WO_PY_VAE_DECODER] = "a VaeDecoder",
+        [WO_PY_VAE_ENCODER] = "a VaeEncoder",
+    };
     wo_py_kind found = wo_py_exec_network(self)->kind;
     if (found == kind)
         return check_usable(self, method);
@@ -212,11 +232,19 @@ PyDoc_STRVAR(exec_doc, "Exec(engine, component, plan)\n--\n\n"
                        "A component in execution under a plan. Use as a context manager, or close().");
 PyDoc_STRVAR(encode_doc, "encode($self, ids)\n--\n\n"
                          "TextEncoder: real token ids of each prompt -> [tokens, d_model] each.");
+PyDoc_STRVAR(encode_images_doc, "encode_images($self, patches)\n--\n\n"
+                                "ImageEncoder: patches [images, tokens - 1, channels * patch_size**2], columns in the order of\n"
+                                "the weight -> hidden states before the last block [images, tokens, hidden_size].");
+PyDoc_STRVAR(encode_frames_doc,
+             "encode_frames($self, frames, first, follow=False)\n--\n\n"
+             "VaeEncoder: frames [T, H, W, in_channels] in [-1, 1], T = 1 for the first and frames_per_latent later ->\n"
+             "moments [2 * z, h, w]: mean, then log of the variance. follow: other frames come next.");
 PyDoc_STRVAR(prepare_doc,
-             "prepare($self, text, frames, height, width, unfolded=False, follow=True)\n--\n\n"
+             "prepare($self, text, frames, height, width, unfolded=False, follow=True, images=None, image_of=None)\n--\n\n"
              "Transformer: (rows, embeds [real, text_dim]) of each batch item; starts a generation. Call again when\n"
-             "the texts change; their sizes are the plan's. follow: a step comes next (its first weights are\n"
-             "prefetched).");
+             "texts or images change; their sizes are the plan's. follow: a step comes next (its first weights are\n"
+             "prefetched). images: embeddings [count, rows, image_dim]; image_of: the index of each batch item's, as\n"
+             "planned.");
 PyDoc_STRVAR(step_doc, "step($self, latents, timesteps, follow=False)\n--\n\n"
                        "Transformer: latents [B, C, F, h, w], timesteps [B] -> velocity [B, C_out, F, h, w].\n"
                        "follow: another step comes next.");
@@ -226,15 +254,23 @@ PyDoc_STRVAR(decode_doc,
              "outside as they are (tiles are blended before they are clamped). follow: another frame comes next.");
 PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
                         "Gives memory back; returns the fields of wo_report. Further calls return the same numbers.");
+PyDoc_STRVAR(trace_doc, "trace($self, /)\n--\n\n"
+                        "Of a closed Exec whose plan was made while its engine records: \"events\", dicts of lane (\"read\",\n"
+                        "\"copy\", \"compute\", \"stall\"), group (its name or None), pass (from 1; 0 is loading), thread, bytes,\n"
+                        "begin, end (seconds, as time.monotonic() counts them) and held (of \"copy\": when the group had a\n"
+                        "place in the ring); and \"dropped\", how many there was no room for. Else None.");
 PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n");
 PyDoc_STRVAR(exit_doc, "__exit__($self, /, *args)\n--\n\n");
 
 static PyMethodDef methods[] = {
     {"encode", WO_PY_METHOD(wo_py_exec_encode), METH_VARARGS | METH_KEYWORDS, encode_doc},
+    {"encode_images", WO_PY_METHOD(wo_py_exec_encode_images), METH_VARARGS | METH_KEYWORDS, encode_images_doc},
+    {"encode_frames", WO_PY_METHOD(wo_py_exec_encode_frames), METH_VARARGS | METH_KEYWORDS, encode_frames_doc},
     {"prepare", WO_PY_METHOD(wo_py_exec_prepare), METH_VARARGS | METH_KEYWORDS, prepare_doc},
     {"step", WO_PY_METHOD(wo_py_exec_step), METH_VARARGS | METH_KEYWORDS, step_doc},
     {"decode", WO_PY_METHOD(wo_py_exec_decode), METH_VARARGS | METH_KEYWORDS, decode_doc},
     {"close", exec_close, METH_NOARGS, close_doc},
+    {"trace", exec_trace, METH_NOARGS, trace_doc},
     {"__enter__", exec_enter, METH_NOARGS, enter_doc},
     {"__exit__", exec_exit, METH_VARARGS, exit_doc},
     {NULL, NULL, 0, NULL},

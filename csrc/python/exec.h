@@ -1,4 +1,4 @@
-/* Exec objects: what exec.c (life, running a pass) and passes.c (the passes of each network) share. */
+/* Exec objects: what exec.c (life, running a pass), passes.c and passes_transformer.c (the passes of each network) share. */
 #ifndef WO_PYTHON_EXEC_H
 #define WO_PYTHON_EXEC_H
 
@@ -10,10 +10,12 @@ typedef struct {
     PyObject *engine, *component, *plan;
     bool failed;   /* a pass was begun and did not end well: fit only for close */
     bool prepared; /* Transformer: a generation has begun */
-    bool started;  /* VaeDecoder: the first frame is decoded */
-    wo_text *text; /* Transformer: the texts of this generation; embeds point into the arrays below */
+    bool started;  /* VaeDecoder, VaeEncoder: the first frame is through */
+    wo_text *text; /* Transformer: texts and images of this generation; embeddings lie in the arrays below */
+    const float *images;
     PyObject *embeds;
     wo_report report; /* when closed */
+    PyObject *trace;  /* when closed: what trace() returns, NULL when none was recorded */
 } wo_py_exec;
 
 /* TypeError when the Exec runs another kind of network; BusyError, or ValueError when it is closed or failed. method: the name
@@ -29,7 +31,12 @@ static inline const wo_py_request *wo_py_exec_request(const wo_py_exec *self) {
     return &((wo_py_plan *)self->plan)->request;
 }
 
+/* traces.c: what Exec.trace() returns. */
+PyObject *wo_py_trace_dict(const wo_trace *trace, const wo_plan *plan);
+
 PyObject *wo_py_exec_encode(PyObject *self, PyObject *args, PyObject *names);
+PyObject *wo_py_exec_encode_images(PyObject *self, PyObject *args, PyObject *names);
+PyObject *wo_py_exec_encode_frames(PyObject *self, PyObject *args, PyObject *names);
 PyObject *wo_py_exec_prepare(PyObject *self, PyObject *args, PyObject *names);
 PyObject *wo_py_exec_step(PyObject *self, PyObject *args, PyObject *names);
 PyObject *wo_py_exec_decode(PyObject *self, PyObject *args, PyObject *names);

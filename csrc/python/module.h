@@ -19,17 +19,24 @@
 
 typedef struct wo_py_engine wo_py_engine;
 
+typedef enum wo_py_kind {
+    WO_PY_TEXT_ENCODER,
+    WO_PY_IMAGE_ENCODER,
+    WO_PY_TRANSFORMER,
+    WO_PY_VAE_DECODER,
+    WO_PY_VAE_ENCODER,
+    WO_PY_KINDS
+} wo_py_kind;
+
 typedef struct wo_py_state {
     PyObject *exceptions[WO_STATUS_COUNT]; /* by status; NULL for WO_OK */
-    PyTypeObject *store, *component, *networks[3], *plan, *engine, *exec; /* networks: by wo_py_kind */
+    PyTypeObject *store, *component, *networks[WO_PY_KINDS], *plan, *engine, *exec; /* networks: by wo_py_kind */
     wo_py_engine *engines;     /* those alive, not counted */
     pid_t process;             /* whose engines these are; 0 when there are none */
     int64_t running;           /* jobs on core threads */
     bool exiting;              /* the interpreter is going down: */
     unsigned long exit_thread; /* only this thread may still start jobs */
 } wo_py_state;
-
-typedef enum wo_py_kind { WO_PY_TEXT_ENCODER, WO_PY_TRANSFORMER, WO_PY_VAE_DECODER } wo_py_kind;
 
 /* A model, its component, and what checking arguments needs to know of it. */
 typedef struct wo_py_network {
@@ -39,8 +46,9 @@ typedef struct wo_py_network {
     wo_dtype dtype;
     union {
         wo_umt5_config umt5;
+        wo_clip_config clip;
         wo_transformer_config transformer;
-        wo_vae_config vae;
+        wo_vae_config vae; /* base_dim: of the half that this is */
     } config;
     int holders;    /* the Component object and the engines that have opened it */
     bool abandoned; /* the Component object is gone */
@@ -50,11 +58,14 @@ typedef struct wo_py_network {
 typedef struct wo_py_request {
     union {
         wo_umt5_request umt5;
+        wo_clip_request clip;
         wo_transformer_request transformer;
         wo_vae_request vae;
+        wo_vae_encode_request vae_encode;
     } as;
-    wo_text *text;   /* owned; as.transformer.text points here */
-    int32_t *tokens; /* owned; as.umt5.tokens points here */
+    wo_text *text;     /* owned; as.transformer.text points here */
+    int32_t *image_of; /* owned; as.transformer.images.of points here */
+    int32_t *tokens;   /* owned; as.umt5.tokens points here */
 } wo_py_request;
 
 typedef struct {
@@ -87,6 +98,7 @@ struct wo_py_engine {
     wo_engine *engine;
     wo_py_worker *worker;
     bool busy;             /* a call runs */
+    int64_t trace_spans;   /* that plans made from now on have room for */
     wo_cancel *stoppable;  /* the token of that call, NULL when it cannot be cancelled */
     const wo_py_network *open; /* the network whose Exec is open, or NULL */
     wo_py_tie *ties;
@@ -142,15 +154,19 @@ PyObject *wo_py_array_in(PyObject *value, const char *name, wo_dtype dtype, int 
 PyObject *wo_py_array_new(int rank, const int64_t *shape);
 void *wo_py_array_data(PyObject *array);
 
-/* ---- components.c, config.c ---- */
-PyTypeObject *wo_py_component_type(PyObject *module);
-int wo_py_network_types(PyObject *module, wo_py_state *state);
+/* ---- networks.c, components.c, config.c ---- */
+/* A network that the caller holds; NULL with an exception. config: a mapping; dtype: a str. */
+wo_py_network *wo_py_network_new(wo_py_state *state, wo_py_kind kind, wo_store *store, PyObject *config, PyObject *dtype);
 void wo_py_network_release(wo_py_network *network);
 wo_forward_fn wo_py_network_forward(const wo_py_network *network);
 int wo_py_network_passes(const wo_py_network *network);
+PyTypeObject *wo_py_component_type(PyObject *module);
+int wo_py_network_types(PyObject *module, wo_py_state *state);
 int wo_py_config_umt5(PyObject *config, wo_umt5_config *out);
+int wo_py_config_clip(PyObject *config, wo_clip_config *out);
 int wo_py_config_transformer(PyObject *config, wo_transformer_config *out);
-int wo_py_config_vae(PyObject *config, wo_vae_config *out);
+/* base_dim becomes that of the half that is asked for. */
+int wo_py_config_vae(PyObject *config, wo_py_kind half, wo_vae_config *out);
 
 /* ---- store.c, plans.c, policy.c, requests.c ---- */
 PyTypeObject *wo_py_store_type(PyObject *module);
@@ -162,7 +178,11 @@ extern const char *const wo_py_level_words[], *const wo_py_tier_words[];
 int wo_py_request_umt5(PyObject *tokens, wo_py_request *out);
 int wo_py_request_transformer(PyObject *frames, PyObject *height, PyObject *width, PyObject *text, PyObject *unfolded,
                               wo_py_request *out);
+/* Adds images, (rows, index of the embedding of each batch item) or None; gives up the request when it fails. */
+int wo_py_request_images(PyObject *images, const wo_transformer_config *config, wo_py_request *out);
+int wo_py_request_clip(PyObject *images, wo_py_request *out);
 int wo_py_request_vae(PyObject *height, PyObject *width, wo_py_request *out);
+int wo_py_request_vae_encode(PyObject *height, PyObject *width, int64_t scale, wo_py_request *out);
 void wo_py_request_fini(wo_py_request *request);
 
 /* ---- engine.c ---- */

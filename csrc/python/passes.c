@@ -1,5 +1,5 @@
-/* The passes of each network. Each method checks its arguments against the sizes that the plan was made for, makes the arrays
- * that it will hand out, and runs one pass. Nothing gives the GIL away between the last check and the run. */
+/* The passes of the encoders and of the decoder. Each method checks its arguments against the sizes that the plan was made for,
+ * makes the arrays that it will hand out, and runs one pass. Nothing gives the GIL away between the last check and the run. */
 #include "python/exec.h"
 
 #include <string.h>
@@ -91,137 +91,72 @@ PyObject *wo_py_exec_encode(PyObject *object, PyObject *args, PyObject *names) {
     return result;
 }
 
-/* ---- prepare and step ---- */
+/* ---- encode_images ---- */
 
-/* (rows, embeds) of one batch item, compared with the plan's sizes; keeps the array in embeds. */
-static int read_text(PyObject *item, const wo_text *planned, int64_t columns, wo_text *out, PyObject *embeds) {
-    static const char *const axes[] = {"real", "text_dim"};
-    PyObject *pair = wo_py_sequence(item, "text", "(rows, embeds) of each batch item");
-    if (pair == NULL)
-        return -1;
-    int result = 0;
-    if (PySequence_Fast_GET_SIZE(pair) != 2) {
-        PyErr_SetString(PyExc_ValueError, "text: wanted (rows, embeds) of each batch item");
-        result = -1;
+PyObject *wo_py_exec_encode_images(PyObject *object, PyObject *args, PyObject *names) {
+    static char *keywords[] = {"patches", NULL};
+    static const char *const axes[] = {"images", "patches", "columns"};
+    wo_py_exec *self = (wo_py_exec *)object;
+    PyObject *value;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "O:encode_images", keywords, &value) ||
+        wo_py_exec_check(self, WO_PY_IMAGE_ENCODER, "encode_images") < 0)
+        return NULL;
+    const wo_clip_config *config = &wo_py_exec_network(self)->config.clip;
+    wo_clip_request r = wo_py_exec_request(self)->as.clip;
+    int64_t tokens = wo_clip_tokens(config);
+    int64_t in[] = {r.images, tokens - 1, config->num_channels * config->patch_size * config->patch_size};
+    int64_t out[] = {r.images, tokens, config->hidden_size};
+    PyObject *patches = wo_py_array_in(value, "patches", WO_F32, 3, in, axes);
+    PyObject *hidden = patches == NULL ? NULL : wo_py_array_new(3, out);
+    if (hidden != NULL) {
+        r.patches = wo_py_array_data(patches);
+        r.out = wo_py_array_data(hidden);
+        if (wo_py_exec_run(self, "encode_images", WO_CLIP_ENCODE, -1, &r) < 0)
+            Py_CLEAR(hidden);
     }
-    int64_t shape[] = {planned->real, columns};
-    if (result == 0)
-        result = wo_py_int(PySequence_Fast_GET_ITEM(pair, 0), "text: rows", planned->rows, planned->rows, &out->rows);
-    if (result == 0) {
-        PyObject *array = wo_py_array_in(PySequence_Fast_GET_ITEM(pair, 1), "text: embeds", WO_F32, 2, shape, axes);
-        out->real = planned->real;
-        out->embeds = array == NULL ? NULL : wo_py_array_data(array);
-        result = wo_py_append(embeds, array);
-    }
-    Py_DECREF(pair);
-    return result;
+    Py_XDECREF(patches);
+    return hidden;
 }
 
-static int read_texts(PyObject *value, const wo_transformer_request *planned, int64_t columns, wo_text *out,
-                      PyObject *embeds) {
-    PyObject *list = wo_py_sequence(value, "text", "a list of (rows, embeds)");
-    if (list == NULL)
-        return -1;
-    int result = 0;
-    if (PySequence_Fast_GET_SIZE(list) != planned->batch) {
-        PyErr_Format(PyExc_ValueError, "text: wanted the plan's %lld batch items, got %zd", (long long)planned->batch,
-                     PySequence_Fast_GET_SIZE(list));
-        result = -1;
-    }
-    for (int64_t i = 0; result == 0 && i < planned->batch; i++)
-        result = read_text(PySequence_Fast_GET_ITEM(list, i), &planned->text[i], columns, &out[i], embeds);
-    Py_DECREF(list);
-    return result;
-}
+/* ---- encode_frames and decode ---- */
 
-/* Each size has to be the plan's. */
-static int check_sizes(const wo_transformer_request *r, PyObject *frames, PyObject *height, PyObject *width,
-                       PyObject *unfolded) {
-    int64_t size;
-    bool flag;
-    if (wo_py_int(frames, "frames", r->frames, r->frames, &size) < 0 ||
-        wo_py_int(height, "height", r->height, r->height, &size) < 0 ||
-        wo_py_int(width, "width", r->width, r->width, &size) < 0 || wo_py_bool(unfolded, "unfolded", &flag) < 0)
-        return -1;
-    if (flag == r->unfolded)
+/* ValueError when a later frame comes before any first one. */
+static int check_order(const wo_py_exec *self, bool first, const char *method, const char *what) {
+    if (first || self->started)
         return 0;
-    PyErr_Format(PyExc_ValueError, "unfolded: wanted the plan's %s, got %R", r->unfolded ? "True" : "False", unfolded);
+    PyErr_Format(PyExc_ValueError, "%s: the first %s comes first (first=True)", method, what);
     return -1;
 }
 
-PyObject *wo_py_exec_prepare(PyObject *object, PyObject *args, PyObject *names) {
-    static char *keywords[] = {"text", "frames", "height", "width", "unfolded", "follow", NULL};
+PyObject *wo_py_exec_encode_frames(PyObject *object, PyObject *args, PyObject *names) {
+    static char *keywords[] = {"frames", "first", "follow", NULL};
+    static const char *const axes[] = {"T", "H", "W", "C"};
     wo_py_exec *self = (wo_py_exec *)object;
-    PyObject *value, *frames, *height, *width, *unfolded = Py_False, *flag = Py_True;
-    bool follow;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "OOOO|OO:prepare", keywords, &value, &frames, &height, &width,
-                                     &unfolded, &flag) ||
-        wo_py_exec_check(self, WO_PY_TRANSFORMER, "prepare") < 0)
+    PyObject *value, *first_flag, *follow_flag = Py_False;
+    bool first, follow;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "OO|O:encode_frames", keywords, &value, &first_flag, &follow_flag) ||
+        wo_py_exec_check(self, WO_PY_VAE_ENCODER, "encode_frames") < 0 || wo_py_bool(first_flag, "first", &first) < 0 ||
+        wo_py_bool(follow_flag, "follow", &follow) < 0 || check_order(self, first, "encode_frames", "frame") < 0)
         return NULL;
-    wo_transformer_request request = wo_py_exec_request(self)->as.transformer;
-    if (check_sizes(&request, frames, height, width, unfolded) < 0 || wo_py_bool(flag, "follow", &follow) < 0)
-        return NULL;
-    wo_text *text = PyMem_Calloc((size_t)request.batch, sizeof *text);
-    PyObject *embeds = PyList_New(0);
-    int result = text == NULL || embeds == NULL ? (PyErr_NoMemory(), -1) : 0;
-    if (result == 0)
-        result = read_texts(value, &request, wo_py_exec_network(self)->config.transformer.text_dim, text, embeds);
-    if (result == 0)
-        result = wo_py_exec_check(self, WO_PY_TRANSFORMER, "prepare");
-    if (result < 0) {
-        PyMem_Free(text);
-        Py_XDECREF(embeds);
-        return NULL;
+    const wo_vae_config *config = &wo_py_exec_network(self)->config.vae;
+    wo_vae_encode_request r = wo_py_exec_request(self)->as.vae_encode;
+    int64_t scale = wo_vae_spatial_scale(config);
+    int64_t in[] = {first ? 1 : wo_vae_frames_per_latent(config), r.height, r.width, config->in_channels};
+    int64_t out[] = {2 * config->z_dim, r.height / scale, r.width / scale};
+    PyObject *frames = wo_py_array_in(value, "frames", WO_F32, 4, in, axes);
+    PyObject *moments = frames == NULL ? NULL : wo_py_array_new(3, out);
+    if (moments != NULL) {
+        r.frames = wo_py_array_data(frames);
+        r.moments = wo_py_array_data(moments);
+        int pass = first ? WO_VAE_ENCODE_FIRST : WO_VAE_ENCODE_NEXT;
+        if (wo_py_exec_run(self, "encode_frames", pass, follow ? WO_VAE_ENCODE_NEXT : -1, &r) < 0)
+            Py_CLEAR(moments);
+        else
+            self->started = true;
     }
-    request.text = text;
-    wo_text *old_text = self->text;
-    PyObject *old_embeds = self->embeds;
-    self->text = text;
-    self->embeds = embeds;
-    self->prepared = false;
-    result = wo_py_exec_run(self, "prepare", WO_TRANSFORMER_PREPARE, follow ? WO_TRANSFORMER_STEP : -1, &request);
-    self->prepared = result == 0;
-    PyMem_Free(old_text);
-    Py_XDECREF(old_embeds);
-    return result < 0 ? NULL : Py_NewRef(Py_None);
+    Py_XDECREF(frames);
+    return moments;
 }
-
-PyObject *wo_py_exec_step(PyObject *object, PyObject *args, PyObject *names) {
-    static char *keywords[] = {"latents", "timesteps", "follow", NULL};
-    static const char *const axes[] = {"B", "C", "F", "h", "w"};
-    wo_py_exec *self = (wo_py_exec *)object;
-    PyObject *latents_value, *timesteps_value, *flag = Py_False;
-    bool follow;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "OO|O:step", keywords, &latents_value, &timesteps_value, &flag) ||
-        wo_py_exec_check(self, WO_PY_TRANSFORMER, "step") < 0 || wo_py_bool(flag, "follow", &follow) < 0)
-        return NULL;
-    if (!self->prepared) {
-        PyErr_SetString(PyExc_ValueError, "step: prepare() comes first");
-        return NULL;
-    }
-    const wo_transformer_config *config = &wo_py_exec_network(self)->config.transformer;
-    wo_transformer_request r = wo_py_exec_request(self)->as.transformer;
-    int64_t in[] = {r.batch, config->in_channels, r.frames, r.height, r.width};
-    int64_t out[] = {r.batch, config->out_channels, r.frames, r.height, r.width};
-    PyObject *latents = wo_py_array_in(latents_value, "latents", WO_F32, 5, in, axes), *timesteps = NULL, *velocity = NULL;
-    if (latents != NULL)
-        timesteps = wo_py_array_in(timesteps_value, "timesteps", WO_F32, 1, &r.batch, axes);
-    if (timesteps != NULL)
-        velocity = wo_py_array_new(5, out);
-    if (velocity != NULL) {
-        r.text = self->text;
-        r.latents = wo_py_array_data(latents);
-        r.timesteps = wo_py_array_data(timesteps);
-        r.velocity = wo_py_array_data(velocity);
-        if (wo_py_exec_run(self, "step", WO_TRANSFORMER_STEP, follow ? WO_TRANSFORMER_STEP : -1, &r) < 0)
-            Py_CLEAR(velocity);
-    }
-    Py_XDECREF(latents);
-    Py_XDECREF(timesteps);
-    return velocity;
-}
-
-/* ---- decode ---- */
 
 PyObject *wo_py_exec_decode(PyObject *object, PyObject *args, PyObject *names) {
     static char *keywords[] = {"latent", "first", "follow", "clamp", NULL};
@@ -232,12 +167,9 @@ PyObject *wo_py_exec_decode(PyObject *object, PyObject *args, PyObject *names) {
     if (!PyArg_ParseTupleAndKeywords(args, names, "OO|OO:decode", keywords, &value, &first_flag, &follow_flag,
                                      &clamp_flag) ||
         wo_py_exec_check(self, WO_PY_VAE_DECODER, "decode") < 0 || wo_py_bool(first_flag, "first", &first) < 0 ||
-        wo_py_bool(follow_flag, "follow", &follow) < 0 || wo_py_bool(clamp_flag, "clamp", &clamp) < 0)
+        wo_py_bool(follow_flag, "follow", &follow) < 0 || wo_py_bool(clamp_flag, "clamp", &clamp) < 0 ||
+        check_order(self, first, "decode", "latent frame") < 0)
         return NULL;
-    if (!first && !self->started) {
-        PyErr_SetString(PyExc_ValueError, "decode: the first latent frame comes first (first=True)");
-        return NULL;
-    }
     const wo_vae_config *config = &wo_py_exec_network(self)->config.vae;
     wo_vae_request r = wo_py_exec_request(self)->as.vae;
     int64_t in[] = {config->z_dim, r.height, r.width};

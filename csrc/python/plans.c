@@ -22,7 +22,9 @@ PyObject *wo_py_plan_new(PyObject *component, PyObject *engine_object, wo_py_req
     plan_job job = {.network = ((wo_py_component *)component)->network, .request = &request->as, .device = device};
     PyTypeObject *type = wo_py_state_of(component)->plan;
     wo_py_plan *self = NULL;
-    if (wo_py_policy(policy, &job.policy) == 0 && wo_py_engine_run(engine, NULL, make_plan, &job) == 0)
+    int result = wo_py_policy(policy, &job.policy);
+    job.policy.trace_spans = engine->trace_spans;
+    if (result == 0 && wo_py_engine_run(engine, NULL, make_plan, &job) == 0)
         self = (wo_py_plan *)type->tp_alloc(type, 0);
     if (self == NULL) {
         wo_plan_release(job.plan);

@@ -85,6 +85,73 @@ int wo_py_request_transformer(PyObject *frames, PyObject *height, PyObject *widt
     return result;
 }
 
+/* Fills out->image_of from the index of each batch item; the embeddings are those up to the largest index. */
+static int read_image_of(PyObject *value, wo_py_request *out) {
+    wo_transformer_request *r = &out->as.transformer;
+    PyObject *list = wo_py_sequence(value, "images", "the index of each batch item's embedding");
+    if (list == NULL)
+        return -1;
+    int result = 0;
+    if (PySequence_Fast_GET_SIZE(list) != r->batch) {
+        PyErr_Format(PyExc_ValueError, "images: wanted the index of each of %lld batch items' embedding, got %zd",
+                     (long long)r->batch, PySequence_Fast_GET_SIZE(list));
+        result = -1;
+    }
+    out->image_of = result < 0 ? NULL : PyMem_Calloc((size_t)r->batch, sizeof *out->image_of);
+    if (result == 0 && out->image_of == NULL)
+        result = (PyErr_NoMemory(), -1);
+    for (Py_ssize_t i = 0; result == 0 && i < r->batch; i++) {
+        int64_t index = 0;
+        result = wo_py_int(PySequence_Fast_GET_ITEM(list, i), "images: index", 0, r->batch - 1, &index);
+        out->image_of[i] = (int32_t)index;
+        if (index >= r->images.count)
+            r->images.count = index + 1;
+    }
+    Py_DECREF(list);
+    r->images.of = out->image_of;
+    return result;
+}
+
+static int read_images(PyObject *images, const wo_transformer_config *config, wo_py_request *out) {
+    wo_transformer_request *r = &out->as.transformer;
+    if (config->image_dim == 0) {
+        PyErr_SetString(PyExc_ValueError, "images: this transformer takes none (its config has no image_dim)");
+        return -1;
+    }
+    PyObject *pair = wo_py_sequence(images, "images", "(rows, index of each batch item's embedding)");
+    if (pair == NULL)
+        return -1;
+    int result = 0;
+    if (PySequence_Fast_GET_SIZE(pair) != 2) {
+        PyErr_Format(PyExc_ValueError, "images: wanted (rows, index of each batch item's embedding), got %R", images);
+        result = -1;
+    }
+    int64_t table = config->pos_embed_seq_len;
+    if (result == 0)
+        result = wo_py_int(PySequence_Fast_GET_ITEM(pair, 0), "images: rows", table > 0 ? table : 1, table > 0 ? table : MOST_TOKENS,
+                           &r->images.rows);
+    if (result == 0)
+        result = read_image_of(PySequence_Fast_GET_ITEM(pair, 1), out);
+    Py_DECREF(pair);
+    return result;
+}
+
+int wo_py_request_images(PyObject *images, const wo_transformer_config *config, wo_py_request *out) {
+    if (images == Py_None || read_images(images, config, out) == 0)
+        return 0;
+    wo_py_request_fini(out);
+    return -1;
+}
+
+int wo_py_request_clip(PyObject *images, wo_py_request *out) {
+    *out = (wo_py_request){.text = NULL};
+    int64_t count;
+    if (wo_py_int(images, "images", 1, MOST_ITEMS, &count) < 0)
+        return -1;
+    out->as.clip.images = (int32_t)count;
+    return 0;
+}
+
 int wo_py_request_vae(PyObject *height, PyObject *width, wo_py_request *out) {
     *out = (wo_py_request){.text = NULL};
     if (wo_py_int(height, "height", 1, LARGEST_SIDE, &out->as.vae.height) < 0 ||
@@ -93,9 +160,29 @@ int wo_py_request_vae(PyObject *height, PyObject *width, wo_py_request *out) {
     return 0;
 }
 
+/* A side of the frames, in whole latents. */
+static int read_pixels(PyObject *value, const char *name, int64_t scale, int64_t *out) {
+    if (wo_py_int(value, name, scale, LARGEST_SIDE, out) < 0)
+        return -1;
+    if (*out % scale == 0)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: wanted a multiple of %lld pixels, got %lld", name, (long long)scale, (long long)*out);
+    return -1;
+}
+
+int wo_py_request_vae_encode(PyObject *height, PyObject *width, int64_t scale, wo_py_request *out) {
+    *out = (wo_py_request){.text = NULL};
+    if (read_pixels(height, "height", scale, &out->as.vae_encode.height) < 0 ||
+        read_pixels(width, "width", scale, &out->as.vae_encode.width) < 0)
+        return -1;
+    return 0;
+}
+
 void wo_py_request_fini(wo_py_request *request) {
     PyMem_Free(request->text);
+    PyMem_Free(request->image_of);
     PyMem_Free(request->tokens);
     request->text = NULL;
+    request->image_of = NULL;
     request->tokens = NULL;
 }
