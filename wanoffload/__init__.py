@@ -27,7 +27,13 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         PlanError,
     )
-    from wanoffload.models import AutoencoderKLWan, UMT5EncoderModel, WanTransformer3DModel
+    from wanoffload.models import (
+        AutoencoderKLWan,
+        CLIPImageProcessor,
+        CLIPVisionModel,
+        UMT5EncoderModel,
+        WanTransformer3DModel,
+    )
     from wanoffload.pipelines import WanPipeline, WanPipelineOutput
     from wanoffload.schedulers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
     from wanoffload.utils import export_to_gif, export_to_video, load_image, load_video
@@ -36,6 +42,8 @@ _FROM = {
     "WanPipeline": "pipelines",
     "WanPipelineOutput": "pipelines",
     "AutoencoderKLWan": "models",
+    "CLIPImageProcessor": "models",
+    "CLIPVisionModel": "models",
     "UMT5EncoderModel": "models",
     "WanTransformer3DModel": "models",
     "FlowMatchEulerDiscreteScheduler": "schedulers",
@@ -57,6 +65,8 @@ _MODULES = ("errors", "hooks", "models", "pipelines", "schedulers", "utils")
 __all__ = [
     "AutoencoderKLWan",
     "BusyError",
+    "CLIPImageProcessor",
+    "CLIPVisionModel",
     "CheckpointError",
     "DeviceError",
     "Error",

@@ -130,10 +130,30 @@ def component_folder(root: Path, subfolder: str | None) -> Path:
     return folder
 
 
+def refuse_single_file(name: str, path: Any) -> None:
+    """Raises NotImplementedError for a class's ``from_single_file``, which reads one file in another layout."""
+    kind = "GGUF" if str(path).lower().endswith(".gguf") else "A single file in the layout of Wan or ComfyUI"
+    raise NotImplementedError(
+        f"{name}.from_single_file({os.fspath(path)!r}): {kind} is not read yet. Use {name}.from_pretrained with a "
+        "folder in diffusers' layout, whose weights are safetensors."
+    )
+
+
 def read_component_config(
-    folder: Path, class_name: str, defaults: Mapping[str, Any], needed: tuple[str, ...] = ()
+    folder: Path,
+    class_name: str,
+    defaults: Mapping[str, Any],
+    needed: tuple[str, ...] = (),
+    also: Mapping[str, str | None] | None = None,
 ) -> FrozenDict:
     """Reads a component's config.json, checks whose it is, and fills in diffusers' defaults.
+
+    Args:
+        folder: The folder it lies in.
+        class_name: The class that it has to be of.
+        defaults: Entries that need not be there.
+        needed: Entries that must be there.
+        also: Further classes that will do, and under which of their entries the component's lie (None: at the top).
 
     Raises:
         OSError: There is no config.json.
@@ -150,11 +170,17 @@ def read_component_config(
     found = config.get("_class_name") or (
         architectures[0] if isinstance(architectures, list) and architectures else None
     )
-    if found is not None and found != class_name:
+    also = also or {}
+    if found is not None and found != class_name and found not in also:
         raise CheckpointError(
             f"{file} describes a {found}, not a {class_name}. Load it with the class that it names, or give another "
             "folder."
         )
+    part = also.get(found)
+    if part is not None:
+        config = config.get(part)
+        if not isinstance(config, dict):
+            raise CheckpointError(f"{file} describes a {found}, but has no entry '{part}' that describes its part.")
     for name in needed:
         if name not in config:
             raise CheckpointError(

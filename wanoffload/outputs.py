@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -55,6 +57,17 @@ class DecoderOutput(BaseOutput):
 
 
 @dataclass
+class AutoencoderKLOutput(BaseOutput):
+    """Output of the VAE's encoder.
+
+    Attributes:
+        latent_dist: The distribution of the latents, a `DiagonalGaussianDistribution`.
+    """
+
+    latent_dist: Any
+
+
+@dataclass
 class BaseModelOutput(BaseOutput):
     """Output of the text encoder.
 
@@ -63,3 +76,48 @@ class BaseModelOutput(BaseOutput):
     """
 
     last_hidden_state: Any
+
+
+@dataclass
+class CLIPVisionOutput(BaseOutput):
+    """Output of the image encoder.
+
+    Attributes:
+        hidden_states: A sequence as long as transformers', of which only ``hidden_states[-2]`` was computed.
+    """
+
+    hidden_states: PenultimateState
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("last_hidden_state", "pooler_output", "image_embeds"):
+            raise AttributeError(
+                f"`{name}` was not computed: WAN takes the hidden states before the last block (`hidden_states[-2]`), "
+                "and what comes after them is never loaded."
+            )
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+
+class PenultimateState(Sequence):
+    """The hidden states of an encoder of which only the last but one was computed.
+
+    Args:
+        state: That one.
+        count: How many there would be: one before the first block and one after each.
+    """
+
+    def __init__(self, state: Any, count: int) -> None:
+        self._state, self._count = state, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        wanted = operator.index(index)
+        if wanted in (-2, self._count - 2):
+            return self._state
+        if not -self._count <= wanted < self._count:
+            raise IndexError(f"There are {self._count} hidden states, so there is none at {wanted}.")
+        raise ValueError(
+            f"hidden_states[{wanted}] was not computed: WAN's image encoder gives the hidden states before its last "
+            "block, hidden_states[-2], and nothing else."
+        )

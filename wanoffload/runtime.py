@@ -11,6 +11,9 @@ from typing import Any
 from wanoffload.devices import Device
 from wanoffload.errors import BusyError
 
+TRACE_SPANS = 1 << 16
+"""Room of a trace, unless another is asked for: 8 MiB."""
+
 
 class Runtime:
     """One `_core.Engine`, made when first needed, and the lock that lets one call in.
@@ -26,6 +29,7 @@ class Runtime:
     def __init__(self, device: Device) -> None:
         self.device = device
         self._engine: Any = None
+        self._trace_spans = 0
         self.members: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._running = ""
@@ -37,7 +41,14 @@ class Runtime:
             from wanoffload import _core
 
             self._engine = _core.Engine(str(self.device))
+            self._engine.record_trace(self._trace_spans)
         return self._engine
+
+    def record_trace(self, spans: int) -> None:
+        """Has calls from now on record when each group was read, copied and computed with; 0 spans: no more."""
+        self._trace_spans = spans
+        if self._engine is not None:
+            self._engine.record_trace(spans)
 
     @contextmanager
     def call(self, what: str) -> Iterator[Any]:
@@ -58,8 +69,10 @@ class Runtime:
             self._running = ""
             self._lock.release()
 
-    def drop(self, core: Any) -> None:
-        """Forgets a component's residents and host slabs, if there are any; they are loaded again when next needed."""
+    def drop(self, *cores: Any) -> None:
+        """Forgets the residents and host slabs of networks, if there are any; they are loaded again when next
+        needed."""
         if self._engine is not None:
             with self.call("Changing how a component is offloaded"):
-                self._engine.drop(core)
+                for core in cores:
+                    self._engine.drop(core)

@@ -1,35 +1,53 @@
 """Checkpoints that every offload test runs on: the trained demo, and small random ones of odd sizes."""
 
+from functools import partial
 from pathlib import Path
 
 import checkpoints
 import pytest
-from offload.runs import TextEncoderSubject, TransformerSubject, VaeSubject
+from offload.runs import (
+    ImageEncoderSubject,
+    ImageTransformerSubject,
+    TextEncoderSubject,
+    TransformerSubject,
+    VaeEncoderSubject,
+    VaeSubject,
+)
 
 from wanoffload import _core
 
+# By name: the subject, what writes a random checkpoint, and the folder of the demo's, where it has one.
 KINDS = {
-    "transformer": (TransformerSubject, checkpoints.write_transformer),
-    "text_encoder": (TextEncoderSubject, checkpoints.write_text_encoder),
-    "vae": (VaeSubject, checkpoints.write_vae),
+    "transformer": (TransformerSubject, checkpoints.write_transformer, "transformer"),
+    "image transformer": (
+        ImageTransformerSubject,
+        partial(checkpoints.write_transformer, **checkpoints.IMAGE_TRANSFORMER),
+        None,
+    ),
+    "text_encoder": (TextEncoderSubject, checkpoints.write_text_encoder, "text_encoder"),
+    "image_encoder": (ImageEncoderSubject, checkpoints.write_image_encoder, None),
+    "vae": (VaeSubject, checkpoints.write_vae, "vae"),
+    "vae encoder": (VaeEncoderSubject, checkpoints.write_vae, "vae"),
 }
+SUBJECTS = [("demo", kind) for kind, (_, _, demo) in KINDS.items() if demo] + [("random", kind) for kind in KINDS]
 
 
 @pytest.fixture(scope="session")
 def random_folders(tmp_path_factory) -> dict[str, Path]:
     """One random checkpoint folder of each kind."""
     folders = {}
-    for kind, (_, write) in KINDS.items():
+    for kind, (_, write, _) in KINDS.items():
         folders[kind] = tmp_path_factory.mktemp("random") / kind
         write(folders[kind])
     return folders
 
 
-@pytest.fixture(params=[(origin, kind) for origin in ("demo", "random") for kind in KINDS], ids="-".join)
+@pytest.fixture(params=SUBJECTS, ids="-".join)
 def subject(request, demo_model, random_folders):
     """Each component of the demo checkpoint and of the random ones, in float32."""
     origin, kind = request.param
-    return KINDS[kind][0](demo_model / kind if origin == "demo" else random_folders[kind])
+    make, _, folder = KINDS[kind]
+    return make(demo_model / folder if origin == "demo" else random_folders[kind])
 
 
 @pytest.fixture

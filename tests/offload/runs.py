@@ -83,18 +83,54 @@ class TransformerSubject(Subject):
     def plan(self, engine: _core.Engine, policy: dict[str, Any]) -> _core.Plan:
         return self.component.plan(engine, self.frames, self.height, self.width, self.texts, policy)
 
+    def embeds(self, rng: np.random.Generator) -> np.ndarray | None:
+        """Image embeddings, for a model that takes them."""
+        return None
+
     def compute(self, run: _core.Exec) -> list[np.ndarray]:
         rng, dim = np.random.default_rng(RNG_SEED), self.config["text_dim"]
         texts = [(rows, rng.standard_normal((real, dim), dtype=np.float32)) for rows, real in self.texts]
         shape = (len(self.texts), self.config["in_channels"], self.frames, self.height, self.width)
         latents = rng.standard_normal(shape, dtype=np.float32)
-        run.prepare(texts, self.frames, self.height, self.width)
+        run.prepare(texts, self.frames, self.height, self.width, images=self.embeds(rng))
         results = []
         for step in range(self.STEPS):
             times = np.float32([900 - 100 * step, 850 - 100 * step])
             results.append(run.step(latents, times, follow=step + 1 < self.STEPS))
-            latents = latents - 0.1 * results[-1][:, : latents.shape[1]]
+            latents = latents.copy()
+            channels = min(latents.shape[1], results[-1].shape[1])
+            latents[:, :channels] -= 0.1 * results[-1][:, :channels]
         return results
+
+
+class ImageTransformerSubject(TransformerSubject):
+    """The same with an image embedding that both items share."""
+
+    images = 11
+
+    def plan(self, engine: _core.Engine, policy: dict[str, Any]) -> _core.Plan:
+        sizes, images = (self.frames, self.height, self.width), (self.images, [0] * len(self.texts))
+        return self.component.plan(engine, *sizes, self.texts, policy, images=images)
+
+    def embeds(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.standard_normal((1, self.images, self.config["image_dim"]), dtype=np.float32)
+
+
+class ImageEncoderSubject(Subject):
+    """Two images in one pass."""
+
+    passes = [1]
+
+    def make(self, store: _core.Store, config: dict[str, Any], dtype: str) -> Any:
+        return _core.ImageEncoder(store, config, dtype)
+
+    def plan(self, engine: _core.Engine, policy: dict[str, Any]) -> _core.Plan:
+        return self.component.plan(engine, 2, policy)
+
+    def compute(self, run: _core.Exec) -> list[np.ndarray]:
+        columns = self.config["num_channels"] * self.config["patch_size"] ** 2
+        shape = (2, self.component.tokens - 1, columns)
+        return [run.encode_images(np.random.default_rng(RNG_SEED).standard_normal(shape, dtype=np.float32))]
 
 
 class TextEncoderSubject(Subject):
@@ -133,6 +169,28 @@ class VaeSubject(Subject):
         latents = rng.standard_normal(shape, dtype=np.float32)
         last = self.LATENTS - 1
         return [run.decode(latents[i], first=i == 0, follow=i < last) for i in range(self.LATENTS)]
+
+
+class VaeEncoderSubject(Subject):
+    """Four groups of frames: the first frame, and three later groups with state behind them."""
+
+    CHUNKS = 4
+    passes = [1, CHUNKS - 1]
+    height, width = 48, 40
+
+    def make(self, store: _core.Store, config: dict[str, Any], dtype: str) -> Any:
+        return _core.VaeEncoder(store, config, dtype)
+
+    def plan(self, engine: _core.Engine, policy: dict[str, Any]) -> _core.Plan:
+        return self.component.plan(engine, self.height, self.width, policy)
+
+    def compute(self, run: _core.Exec) -> list[np.ndarray]:
+        rng = np.random.default_rng(RNG_SEED)
+        frames = 1 + (self.CHUNKS - 1) * self.component.frames_per_latent
+        video = rng.uniform(-1, 1, (frames, self.height, self.width, 3)).astype(np.float32)
+        chunks = [video[:1], *np.split(video[1:], self.CHUNKS - 1)]
+        last = self.CHUNKS - 1
+        return [run.encode_frames(chunk, first=i == 0, follow=i < last) for i, chunk in enumerate(chunks)]
 
 
 def streamed_bytes(outcome: Outcome) -> int:

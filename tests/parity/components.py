@@ -27,12 +27,20 @@ def text_encoder(folder: Path, dtype: str = "float32") -> _core.TextEncoder:
     return _core.TextEncoder(_core.Store(str(folder)), read_config(folder), dtype)
 
 
+def image_encoder(folder: Path, dtype: str = "float32") -> _core.ImageEncoder:
+    return _core.ImageEncoder(_core.Store(str(folder)), read_config(folder), dtype)
+
+
 def transformer(folder: Path, dtype: str = "float32") -> _core.Transformer:
     return _core.Transformer(_core.Store(str(folder)), read_config(folder), dtype)
 
 
 def vae_decoder(folder: Path, dtype: str = "float32") -> _core.VaeDecoder:
     return _core.VaeDecoder(_core.Store(str(folder)), read_config(folder), dtype)
+
+
+def vae_encoder(folder: Path, dtype: str = "float32") -> _core.VaeEncoder:
+    return _core.VaeEncoder(_core.Store(str(folder)), read_config(folder), dtype)
 
 
 def encode(folder: Path, prompts: Sequence[NDArray[np.int32]], dtype: str = "float32", **policy: Any) -> list[Array]:
@@ -50,14 +58,22 @@ def velocity(
     texts: Sequence[tuple[int, Array]],
     dtype: str = "float32",
     unfolded: bool = False,
+    images: Array | None = None,
+    image_of: Sequence[int] | None = None,
     **policy: Any,
 ) -> Array:
-    """One step: latents [B, C, F, h, w], a timestep and (rows, embeds [real, text_dim]) for each item -> velocity."""
+    """One step: latents [B, C, F, h, w], a timestep and (rows, embeds [real, text_dim]) for each item -> velocity.
+
+    images: embeddings [count, rows, image_dim], of which item i attends to image_of[i]; image_of None: each to its own.
+    """
     engine, component = _core.Engine("cpu"), transformer(folder, dtype)
     sizes = latents.shape[2:]
-    plan = component.plan(engine, *sizes, [(rows, len(embeds)) for rows, embeds in texts], policy, unfolded=unfolded)
+    of = range(len(latents)) if image_of is None else image_of
+    planned = None if images is None else (images.shape[1], of)
+    rows = [(rows, len(embeds)) for rows, embeds in texts]
+    plan = component.plan(engine, *sizes, rows, policy, unfolded=unfolded, images=planned)
     with _core.Exec(engine, component, plan) as run:
-        run.prepare(texts, *sizes, unfolded=unfolded)
+        run.prepare(texts, *sizes, unfolded=unfolded, images=images)
         return run.step(np.asarray(latents, np.float32), np.asarray(timesteps, np.float32))
 
 
@@ -71,3 +87,24 @@ def decode(folder: Path, latents: Array, dtype: str = "float32", **policy: Any) 
             for i in range(latents.shape[1])
         ]
     return np.concatenate(parts)
+
+
+def encode_images(folder: Path, patches: Array, dtype: str = "float32", **policy: Any) -> Array:
+    """patches [images, tokens - 1, columns] -> hidden states before the last block [images, tokens, hidden_size]."""
+    engine, component = _core.Engine("cpu"), image_encoder(folder, dtype)
+    with _core.Exec(engine, component, component.plan(engine, len(patches), policy)) as run:
+        return run.encode_images(patches)
+
+
+def encode_video(folder: Path, video: Array, dtype: str = "float32", **policy: Any) -> Array:
+    """video [C, F, H, W], chunk after chunk -> moments [2 * z, T, h, w]; frames that are left over are dropped."""
+    engine, component = _core.Engine("cpu"), vae_encoder(folder, dtype)
+    plan = component.plan(engine, *video.shape[2:], policy)
+    step = component.frames_per_latent
+    chunks = [video[:, :1], *(video[:, i : i + step] for i in range(1, video.shape[1] - step + 1, step))]
+    with _core.Exec(engine, component, plan) as run:
+        moments = [
+            run.encode_frames(np.ascontiguousarray(chunk.transpose(1, 2, 3, 0)), i == 0, follow=i + 1 < len(chunks))
+            for i, chunk in enumerate(chunks)
+        ]
+    return np.stack(moments, axis=1)

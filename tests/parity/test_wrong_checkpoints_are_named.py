@@ -1,5 +1,6 @@
 """What is wrong with a checkpoint or its configuration is said by name, when the component is made."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,29 +8,35 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import write_text_encoder, write_transformer, write_vae
-from parity.components import text_encoder, transformer, vae_decoder
-from safetensors.torch import load_file, save_file
+from checkpoints import (
+    IMAGE_TRANSFORMER,
+    edit_weights,
+    write_image_encoder,
+    write_text_encoder,
+    write_transformer,
+    write_vae,
+)
+from parity.components import image_encoder, text_encoder, transformer, vae_decoder, vae_encoder
+from safetensors.torch import load_file
 
 from wanoffload.errors import CheckpointError
 
 WRITE: dict[str, Callable[..., Any]] = {
     "transformer": write_transformer,
+    "image transformer": functools.partial(write_transformer, **IMAGE_TRANSFORMER),
     "text_encoder": write_text_encoder,
+    "image_encoder": write_image_encoder,
     "vae": write_vae,
+    "vae encoder": write_vae,
 }
 MAKE: dict[str, Callable[..., Any]] = {
     "transformer": transformer,
+    "image transformer": transformer,
     "text_encoder": text_encoder,
+    "image_encoder": image_encoder,
     "vae": vae_decoder,
+    "vae encoder": vae_encoder,
 }
-
-
-def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    (file,) = folder.glob("*.safetensors")
-    weights = load_file(file)
-    edit(weights)
-    save_file({name: value.contiguous() for name, value in weights.items()}, file)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,13 @@ def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -
         ("transformer", "blocks.1.attn2.to_k.weight"),
         ("transformer", "scale_shift_table"),
         ("text_encoder", "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"),
+        ("image transformer", "blocks.0.attn2.norm_added_k.weight"),
+        ("image transformer", "condition_embedder.image_embedder.norm2.bias"),
+        ("image_encoder", "embeddings.class_embedding"),
+        ("image_encoder", "encoder.layers.1.mlp.fc2.bias"),
         ("vae", "decoder.up_blocks.0.upsamplers.0.time_conv.bias"),
+        ("vae encoder", "encoder.down_blocks.5.time_conv.bias"),
+        ("vae encoder", "quant_conv.weight"),
     ],
 )
 def test_a_tensor_is_missing_or_misshapen_without_its_name(tmp_path: Path, stage: str, tensor: str) -> None:
@@ -77,6 +90,13 @@ def test_a_parameter_is_read_by_no_layer(tmp_path: Path, stage: str) -> None:
         ("transformer", "num_attention_heads", 2**40),
         ("transformer", "freq_dim", 25),
         ("transformer", "eps", 0.0),
+        ("transformer", "added_kv_proj_dim", 36),
+        ("image transformer", "added_kv_proj_dim", None),
+        ("image transformer", "added_kv_proj_dim", 35),
+        ("image transformer", "image_dim", 0),
+        ("image_encoder", "hidden_act", "quick_gelu"),
+        ("image_encoder", "hidden_size", 37),
+        ("image_encoder", "patch_size", 31),
         ("text_encoder", "d_model", -4),
         ("text_encoder", "relative_attention_num_buckets", 31),
         ("text_encoder", "relative_attention_max_distance", 8),
@@ -84,6 +104,8 @@ def test_a_parameter_is_read_by_no_layer(tmp_path: Path, stage: str) -> None:
         ("vae", "num_res_blocks", 100),
         ("vae", "dim_mult", [1, 2, 0, 4]),
         ("vae", "base_dim", 2**62),
+        ("vae encoder", "in_channels", 0),
+        ("vae encoder", "temperal_downsample", [True]),
     ],
 )
 def test_an_impossible_configuration_is_taken(tmp_path: Path, stage: str, key: str, value: Any) -> None:

@@ -27,7 +27,7 @@ def test_blending_gives_the_bits_of_diffusers(height: int, width: int, tile: Til
 
     latents = np.random.default_rng(0).standard_normal((4, 2, height, width)).astype(np.float32)
     grid = TileGrid(height, width, tile, stride, 8)
-    ours = blend_tiles(grid, latents, upscale, 2, 3)
+    ours = blend_tiles(grid, lambda rows, columns: upscale(latents[:, :, rows, columns]), 2, 3)
 
     reference = Reference(
         base_dim=2, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0] * 4, latents_std=[1] * 4
@@ -40,18 +40,46 @@ def test_blending_gives_the_bits_of_diffusers(height: int, width: int, tile: Til
     assert np.array_equal(np.clip(ours, -1, 1), theirs.transpose(1, 2, 3, 0))
 
 
+@pytest.mark.parametrize(("height", "width", "tile", "stride"), CASES)
+def test_blending_latents_gives_the_bits_of_diffusers(height: int, width: int, tile: Tile, stride: Tile) -> None:
+    """The encoder is a stand-in whose tiles differ where they overlap, and that sees one group of frames at a time."""
+
+    def shrink(part: torch.Tensor) -> torch.Tensor:
+        means = torch.nn.functional.avg_pool3d(part, (part.shape[2], 8, 8))
+        ramp = torch.linspace(-1, 1, means[0, 0].numel()).reshape(means.shape[2:])
+        return torch.cat([means, means * 2], 1)[:, :6] + ramp
+
+    video = torch.rand(1, 3, 6, height * 8, width * 8, generator=torch.Generator().manual_seed(0))
+    grid = TileGrid(height * 8, width * 8, tile, stride, 1, 8)
+
+    def make(rows: slice, columns: slice) -> np.ndarray:
+        part = video[..., rows, columns]
+        latents = torch.cat([shrink(part[:, :, :1]), shrink(part[:, :, 1:5])], 2)
+        return latents[0].permute(1, 2, 3, 0).numpy().copy()
+
+    ours = blend_tiles(grid, make, 2, 6)
+    reference = Reference(
+        base_dim=2, z_dim=3, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0] * 3, latents_std=[1] * 3
+    )
+    reference.enable_tiling(tile.height, tile.width, stride.height, stride.width)
+    reference.quant_conv = torch.nn.Identity()
+    reference.encoder.forward = lambda x, **_: shrink(x)
+    with torch.no_grad():
+        theirs = reference.tiled_encode(video)[0].numpy()
+    assert np.array_equal(ours, theirs.transpose(1, 2, 3, 0))
+
+
 def test_tiles_cover_every_pixel_once() -> None:
+    def ones(rows: slice, columns: slice, scale: int) -> np.ndarray:
+        size = [(part.stop - part.start) * scale // 8 for part in (rows, columns)]
+        return np.ones((1, *size, 3), np.float32)
+
     for height, width, tile, stride in CASES:
-        grid = TileGrid(height, width, tile, stride, 8)
-        counted = blend_tiles(
-            grid,
-            np.ones((1, 1, height, width), np.float32),
-            lambda p: np.ones((1, p.shape[2] * 8, p.shape[3] * 8, 3), np.float32),
-            1,
-            3,
-        )
-        assert counted.shape == (1, height * 8, width * 8, 3)
-        assert np.allclose(counted, 1, atol=1e-6)
+        decoded = blend_tiles(TileGrid(height, width, tile, stride, 8), lambda r, c: ones(r, c, 64), 1, 3)
+        grid = TileGrid(height * 8, width * 8, tile, stride, 1, 8)
+        encoded = blend_tiles(grid, lambda r, c: ones(r, c, 1), 1, 3)
+        assert decoded.shape == (1, height * 8, width * 8, 3) and encoded.shape == (1, height, width, 3)
+        assert np.allclose(decoded, 1, atol=1e-6) and np.allclose(encoded, 1, atol=1e-6)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the three networks share: loading, configuration, dtype and device, offload settings, and running under a
+"""What the networks share: loading, configuration, dtype and device, offload settings, and running under a
 plan."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wanoffload.errors import CheckpointError, Error
 from wanoffload.messages import warn
 from wanoffload.offload import OffloadSettings
 from wanoffload.report import ComponentReport
-from wanoffload.runtime import Runtime
+from wanoffload.runtime import TRACE_SPANS, Runtime
 
 
 class Component:
@@ -88,9 +88,14 @@ class Component:
         return cls.from_folder(loading.component_folder(root, subfolder), dtype, where, hub.get("variant"))
 
     @classmethod
+    def from_single_file(cls, path: str | os.PathLike, **options: Any) -> None:
+        """Not there yet. Raises NotImplementedError that says what to use instead."""
+        loading.refuse_single_file(cls.class_name, path)
+
+    @classmethod
     def from_folder(cls, folder: Path, dtype: Any, device: Device, variant: str | None = None) -> Any:
         """Opens the component whose config.json and weights lie in a local folder."""
-        config = loading.read_component_config(folder, cls.class_name, cls.config_defaults, cls.config_needed)
+        config = cls.read_config(folder)
         try:
             cls.check_config(config, folder / "config.json")
         except TypeError as error:
@@ -103,6 +108,11 @@ class Component:
             raise
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{folder / 'config.json'} cannot be used: {error}") from None
+
+    @classmethod
+    def read_config(cls, folder: Path) -> FrozenDict:
+        """The entries of a folder's config.json, with defaults for those that are not there."""
+        return loading.read_component_config(folder, cls.class_name, cls.config_defaults, cls.config_needed)
 
     @classmethod
     def check_config(cls, config: FrozenDict, file: Path) -> None:
@@ -121,14 +131,25 @@ class Component:
         most = max(sizes, key=sizes.__getitem__, default=cls.default_dtype)
         return DType(most if most in SUPPORTED else cls.default_dtype)
 
-    def _bind(self) -> Any:
+    def _bind(self, core_class: str | None = None) -> Any:
+        """Opens the core's network of a class, of `core_class` unless another is named."""
         from wanoffload import _core
 
-        return getattr(_core, self.core_class)(self.store, self.core_config(), self.dtype.name)
+        return getattr(_core, core_class or self.core_class)(self.store, self.core_config(), self.dtype.name)
 
     def core_config(self) -> dict[str, Any]:
         """The configuration's entries that the core reads."""
         return dict(self.config)
+
+    @property
+    def cores(self) -> tuple[Any, ...]:
+        """The core's networks that are open: one, and in the VAE a second once it encodes."""
+        return (self.core,)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the weights in the dtype of use, of all that is open."""
+        return sum(core.bytes for core in self.cores)
 
     @property
     def runtime(self) -> Runtime:
@@ -147,7 +168,7 @@ class Component:
         if self._runtime is runtime:
             return
         if self._runtime is not None:
-            self._runtime.drop(self.core)
+            self._runtime.drop(*self.cores)
             self._runtime.members.discard(self)
         self._runtime = runtime
         runtime.members.add(self)
@@ -171,7 +192,7 @@ class Component:
 
     def _change_dtype(self, dtype: DType) -> None:
         if self._runtime is not None:
-            self._runtime.drop(self.core)
+            self._runtime.drop(*self.cores)
         before, self.dtype = self.dtype, dtype
         try:
             self.core = self._bind()
@@ -182,7 +203,7 @@ class Component:
     def set_offload(self, settings: OffloadSettings) -> None:
         """Puts offload settings in force; what was loaded under others is let go. The last call wins."""
         if settings != self.offload and self._runtime is not None:
-            self._runtime.drop(self.core)
+            self._runtime.drop(*self.cores)
         self.offload = settings
 
     def enable_group_offload(
@@ -227,7 +248,21 @@ class Component:
         """Makes the component resident again."""
         self.set_offload(offload.RESIDENT)
 
-    def policy_alone(self, engine: Any, output_bytes: int) -> dict[str, Any]:
+    def enable_trace(self, spans: int = TRACE_SPANS) -> None:
+        """Has every call on this engine record a timeline, for ``report.plot()`` and ``report.to_chrome_trace(path)``.
+
+        No bit changes. The memory for it is planned; what finds no room is counted and left out.
+
+        Args:
+            spans: The most groups to follow, each visit and each read of one being a span.
+        """
+        self.runtime.record_trace(spans)
+
+    def disable_trace(self) -> None:
+        """Records no more."""
+        self.runtime.record_trace(0)
+
+    def policy_alone(self, engine: Any, output_bytes: int, core: Any = None) -> dict[str, Any]:
         """The policy for a call of this component alone.
 
         With a budget, others on the same engine that have one make room; what the rest hold counts as outside.
@@ -235,35 +270,37 @@ class Component:
         Args:
             engine: The engine to run on.
             output_bytes: Size of the arrays that are handed out.
+            core: Which of the component's networks runs; `self.core` unless given.
         """
         if self.offload.kind != "auto":
             return self.offload.policy()
         residents = slabs = 0
         for other in self.runtime.members:
-            if other is self:
-                continue
-            if other.offload.kind == "auto":
-                engine.drop(other.core)
-            elif other.offload.level in ("resident", "model"):
-                residents += other.core.bytes
-            if other.offload.offloaded and other.offload.kind != "auto" and other.offload.tier == "host":
-                slabs += other.core.bytes
+            for network in other.cores:
+                if network is (core or self.core):
+                    continue
+                if other.offload.kind == "auto":
+                    engine.drop(network)
+                elif other.offload.level in ("resident", "model"):
+                    residents += network.bytes
+                if other.offload.offloaded and other.offload.kind != "auto" and other.offload.tier == "host":
+                    slabs += network.bytes
         shared = residents if engine.device == "cpu" else 0
         return self.offload.policy(
             vram_outside=residents, ram_outside=offload.ALLOWANCE + output_bytes + slabs + shared
         )
 
     @contextmanager
-    def running(self, engine: Any, plan: Any, report: ComponentReport) -> Iterator[Any]:
+    def running(self, engine: Any, plan: Any, report: ComponentReport, core: Any = None) -> Iterator[Any]:
         """Opens the component under a plan, and closes it whatever happens: ``with c.running(engine, plan, report) as
-        x``."""
+        x``. core: which of its networks; `self.core` unless given."""
         from wanoffload import _core
 
-        execution = _core.Exec(engine, self.core, plan)
+        execution = _core.Exec(engine, core or self.core, plan)
         try:
             yield execution
         finally:
-            report.add(execution.close(), plan.summary())
+            report.add(execution.close(), plan.summary(), execution.trace())
 
     def after_call(self, engine: Any, keep: bool | None = None) -> None:
         """Lets go of what the settings say is not to stay between calls.
@@ -274,7 +311,8 @@ class Component:
         """
         stays = self.offload.kind != "model" if keep is None else keep
         if not stays:
-            engine.drop_residents(self.core)
+            for core in self.cores:
+                engine.drop_residents(core)
 
     def __repr__(self) -> str:
         return f"{self.class_name}(dtype={self.dtype}, device={self.device}, offload={self.offload.describe()!r})"

@@ -1,9 +1,12 @@
-"""Decoding in overlapping tiles, blended as diffusers does it (AutoencoderKLWan.tiled_decode, 0.42).
+"""Decoding and encoding in overlapping tiles, blended as diffusers does it (AutoencoderKLWan.tiled_decode and
+tiled_encode, 0.42).
 
-+--------+--+           Each tile is decoded alone. Where it overlaps the tile above and the tile to the left, it fades
-from |  tile  |##|  next     theirs into its own, first downwards, then to the right; the neighbours are taken as
-already blended. +--------+--+           Of a tile so blended, the first `stride` rows and columns are kept.
-|########|##|
+    +--------+--+
+    |  tile  |##| next      Each tile is worked on alone. Where it overlaps the tile above and the tile to the left (#),
+    |        |##|           it fades theirs into its own, first downwards, then to the right; the neighbours are taken
+    +--------+--+           as already blended. Of a tile so blended, the first `stride` rows and columns are kept.
+    |########|##|
+    +--------+--+
 """
 
 from __future__ import annotations
@@ -22,60 +25,59 @@ class Tile(NamedTuple):
 
 
 class TileGrid:
-    """How latents of a size are cut into tiles.
+    """How latents are cut into tiles that become pixels, or pixels into tiles that become latents.
 
     Args:
-        height: Height of the latents.
-        width: Width of the latents.
+        height: Height of what is cut.
+        width: Width of what is cut.
         tile: Size of a tile in pixels.
         stride: Distance between tiles in pixels.
-        scale: Pixels per latent.
+        cut: Pixels per element of what is cut: of latents the VAE's scale, of pixels 1.
+        made: Pixels per element of what comes out.
     """
 
-    def __init__(self, height: int, width: int, tile: Tile, stride: Tile, scale: int) -> None:
-        self.height, self.width, self.scale = height, width, scale
-        self.tile = Tile(tile.height // scale, tile.width // scale)
-        self.step = Tile(stride.height // scale, stride.width // scale)
-        self.kept = stride
-        self.blend = Tile(tile.height - stride.height, tile.width - stride.width)
+    def __init__(self, height: int, width: int, tile: Tile, stride: Tile, cut: int, made: int = 1) -> None:
+        self.height, self.width = height, width
+        self.tile = Tile(tile.height // cut, tile.width // cut)
+        self.step = Tile(stride.height // cut, stride.width // cut)
+        self.kept = Tile(stride.height // made, stride.width // made)
+        self.blend = Tile(tile.height // made - self.kept.height, tile.width // made - self.kept.width)
+        self.result = Tile(height * cut // made, width * cut // made)
 
-    def rows(self) -> range:
-        """Tops of the tiles, in latents."""
-        return range(0, self.height, self.step.height)
+    def rows(self) -> list[slice]:
+        """The rows of the tiles from top to bottom."""
+        return [slice(i, min(i + self.tile.height, self.height)) for i in range(0, self.height, self.step.height)]
 
-    def columns(self) -> range:
-        """Left sides of the tiles, in latents."""
-        return range(0, self.width, self.step.width)
+    def columns(self) -> list[slice]:
+        """The columns of the tiles from left to right."""
+        return [slice(j, min(j + self.tile.width, self.width)) for j in range(0, self.width, self.step.width)]
 
     def largest(self) -> tuple[int, int]:
-        """Size of the largest tile, in latents."""
+        """Size of the largest tile, in elements of what is cut."""
         return min(self.tile.height, self.height), min(self.tile.width, self.width)
 
 
-def blend_tiles(
-    grid: TileGrid, latents: np.ndarray, decode: Callable[[np.ndarray], np.ndarray], frames: int, channels: int
-) -> np.ndarray:
-    """Decodes every tile and puts them together.
+def blend_tiles(grid: TileGrid, make: Callable[[slice, slice], np.ndarray], frames: int, channels: int) -> np.ndarray:
+    """Makes every tile and puts them together.
 
     Args:
         grid: How to cut.
-        latents: float32 [z_dim, latent frames, height, width].
-        decode: Decodes a part of the latents, cut in height and width, to [frames, H, W, channels], not clamped.
+        make: Makes [frames, H, W, channels] of a tile's rows and columns; its array is changed.
         frames: Frames that come out.
         channels: Channels that come out.
 
     Returns:
-        float32 [frames, H, W, channels], not clamped.
+        float32 [frames, H, W, channels].
     """
-    out = np.empty((frames, grid.height * grid.scale, grid.width * grid.scale, channels), np.float32)
+    out = np.empty((frames, *grid.result, channels), np.float32)
     above: list[np.ndarray] = []
     top = 0
-    for i in grid.rows():
+    for rows in grid.rows():
         bottoms: list[np.ndarray] = []
         left: np.ndarray | None = None
         side = 0
-        for j in grid.columns():
-            tile = decode(latents[:, :, i : i + grid.tile.height, j : j + grid.tile.width])
+        for columns in grid.columns():
+            tile = make(rows, columns)
             if above:
                 _blend(above[len(bottoms)], tile, grid.blend.height, axis=1)
             if left is not None:

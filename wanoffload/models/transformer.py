@@ -1,4 +1,4 @@
-"""The WAN transformer: noisy latents, a timestep and text embeddings to a velocity."""
+"""The WAN transformer: noisy latents, a timestep, embeddings of text and perhaps of images to a velocity."""
 
 from __future__ import annotations
 
@@ -16,16 +16,10 @@ from wanoffload.models.component import Component
 from wanoffload.outputs import Transformer2DModelOutput
 from wanoffload.report import ComponentReport
 
-_OTHER_MODELS = {
-    "image_dim": "image to video",
-    "added_kv_proj_dim": "image to video",
-    "pos_embed_seq_len": "first and last frame to video",
-    "vace_layers": "VACE",
-}
-
 
 class WanTransformer3DModel(Component):
-    """The denoising network of WAN 2.1 text to video."""
+    """The denoising network of WAN 2.1 (text to video, image to video, first and last frame to video) and of each
+    expert of WAN 2.2 A14B."""
 
     class_name = "WanTransformer3DModel"
     component_name = "transformer"
@@ -53,16 +47,11 @@ class WanTransformer3DModel(Component):
     @classmethod
     def check_config(cls, config: FrozenDict, file: Path) -> None:
         check_counts(config, file, ("in_channels", "out_channels", "text_dim", "rope_max_seq_len"))
-        for name, meaning in _OTHER_MODELS.items():
-            if config.get(name) is not None:
-                raise CheckpointError(
-                    f"{file} sets {name}={config[name]!r} ({meaning}); this version runs text to video only."
-                )
-        if config.in_channels != config.out_channels:
+        if config.get("vace_layers") is not None:
             raise CheckpointError(
-                f"{file} has in_channels={config.in_channels} and out_channels={config.out_channels} (image to video); "
-                "this version runs text to video only, where they are equal."
+                f"{file} sets vace_layers={config.vace_layers!r}: a VACE model, which this version does not run."
             )
+        check_image_config(config, file)
         if list(config.patch_size) != [1, 2, 2]:
             raise CheckpointError(f"{file} sets patch_size={list(config.patch_size)}; every WAN model has [1, 2, 2].")
         if config.qk_norm != "rms_norm_across_heads":
@@ -71,10 +60,27 @@ class WanTransformer3DModel(Component):
             )
 
     def plan_video(
-        self, engine: Any, frames: int, height: int, width: int, text: Sequence[tuple[int, int]], policy: dict[str, Any]
+        self,
+        engine: Any,
+        frames: int,
+        height: int,
+        width: int,
+        text: Sequence[tuple[int, int]],
+        policy: dict[str, Any],
+        images: tuple[int, Sequence[int]] | None = None,
     ) -> Any:
-        """The core's plan for latents of a size and, of each batch item, (text rows, of which real)."""
-        return self.core.plan(engine, frames, height, width, list(text), policy)
+        """The core's plan.
+
+        Args:
+            engine: The engine to run on.
+            frames: Frames of the latents.
+            height: Height of the latents.
+            width: Width of the latents.
+            text: Of each batch item, (text rows, of which real).
+            policy: The planner's policy.
+            images: Rows of an image embedding, and of each batch item the index of its embedding; or None.
+        """
+        return self.core.plan(engine, frames, height, width, list(text), policy, images=images)
 
     def __call__(
         self,
@@ -92,24 +98,27 @@ class WanTransformer3DModel(Component):
             timestep: [batch], or one number for all.
             encoder_hidden_states: Text embeddings [batch, rows, text_dim]. Rows after the last that is not all zero are
                 padding; the result is that of attention over all rows.
-            encoder_hidden_states_image: Not supported.
+            encoder_hidden_states_image: Image embeddings [batch, rows, image_dim], any number of rows; in a model for
+                first and last frame [2 * batch, rows, image_dim], where each item's two follow one another. Needed by
+                models that have an ``image_dim``, refused by others.
             return_dict: Whether to return an output object or a tuple.
             attention_kwargs: Not supported.
 
         Returns:
             ``sample``, float32 [batch, out_channels, frames, height, width].
         """
-        if encoder_hidden_states_image is not None:
-            raise ValueError("`encoder_hidden_states_image` cannot take effect: this version runs text to video only.")
         refuse_attention_kwargs(attention_kwargs)
         latents, timesteps, text = self._check(hidden_states, timestep, encoder_hidden_states)
-        _, _, frames, height, width = latents.shape
+        batch, _, frames, height, width = latents.shape
+        embeds = self.check_images(encoder_hidden_states_image, batch)
+        images = None if embeds is None else (embeds.shape[1], range(batch))
         report = ComponentReport(self.component_name)
         with self.runtime.call(self.class_name) as engine:
             sizes = [(rows, len(embeds)) for rows, embeds in text]
-            plan = self.plan_video(engine, frames, height, width, sizes, self.policy_alone(engine, latents.nbytes))
+            policy = self.policy_alone(engine, latents.nbytes)
+            plan = self.plan_video(engine, frames, height, width, sizes, policy, images)
             with self.running(engine, plan, report) as execution:
-                execution.prepare(text, frames, height, width)
+                execution.prepare(text, frames, height, width, images=embeds)
                 velocity = execution.step(latents, timesteps)
             self.after_call(engine)
         self.report = report
@@ -128,6 +137,33 @@ class WanTransformer3DModel(Component):
         if text.shape[1] == 0:
             raise ValueError("`encoder_hidden_states` has no rows.")
         return latents, times, text_rows(text)
+
+    def check_images(self, embeds: Any, batch: int) -> np.ndarray | None:
+        """Image embeddings as the core takes them, one of [rows, image_dim] for each batch item, or None for a model
+        that takes none.
+
+        Raises:
+            TypeError, ValueError: They are missing, superfluous, or of another shape.
+        """
+        name, width, table = "encoder_hidden_states_image", self.config.image_dim, self.config.pos_embed_seq_len
+        if width is None:
+            if embeds is not None:
+                raise ValueError(
+                    f"`{name}` cannot take effect: this transformer takes no image embeddings (its config has no "
+                    "image_dim). Leave it out, or load a checkpoint for image to video."
+                )
+            return None
+        if embeds is None:
+            raise ValueError(
+                f"`{name}` is missing: this transformer attends to an image (its image_dim is {width}). Pass the "
+                "image encoder's hidden states [batch, rows, image_dim]."
+            )
+        count = batch if table is None else 2 * batch
+        rows = None if table is None else table // 2
+        array = to_float32(embeds, name, (count, rows, width), "batch, rows, image_dim")
+        if array.shape[1] == 0:
+            raise ValueError(f"`{name}` has no rows.")
+        return array.reshape(batch, -1, width)
 
     @staticmethod
     def _timesteps(timestep: Any, batch: int) -> np.ndarray:
@@ -153,6 +189,31 @@ class WanTransformer3DModel(Component):
             raise ValueError(
                 f"Latents of {frames} frames of {height}x{width} are more than the model has positions for: {reach} "
                 f"frames of {2 * reach}x{2 * reach}. Ask for a smaller video."
+            )
+
+
+def check_image_config(config: FrozenDict, file: Path) -> None:
+    """Raises CheckpointError for entries on image embeddings that do not go together."""
+    if config.image_dim is None:
+        if config.added_kv_proj_dim is not None:
+            raise CheckpointError(
+                f"{file} sets added_kv_proj_dim={config.added_kv_proj_dim!r} but no image_dim: there is no image to "
+                "project."
+            )
+        return
+    check_counts(config, file, ("image_dim", "num_attention_heads", "attention_head_dim"))
+    width = config.num_attention_heads * config.attention_head_dim
+    if config.added_kv_proj_dim != width:
+        raise CheckpointError(
+            f"{file} sets image_dim={config.image_dim} and added_kv_proj_dim={config.added_kv_proj_dim!r}; image keys "
+            f"are projected from the width of the model, {width}."
+        )
+    if config.pos_embed_seq_len is not None:
+        check_counts(config, file, ("pos_embed_seq_len",))
+        if config.pos_embed_seq_len % 2:
+            raise CheckpointError(
+                f"{file} sets pos_embed_seq_len={config.pos_embed_seq_len}; it has to be even: two images of as many "
+                "rows."
             )
 
 

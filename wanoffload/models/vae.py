@@ -1,8 +1,8 @@
-"""The WAN VAE's decoder: latents to frames, one latent frame after the other."""
+"""The WAN VAE: frames to latents and latents to frames, one latent frame after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ import numpy as np
 
 from wanoffload.arrays import like, to_float32
 from wanoffload.configuration import FrozenDict
+from wanoffload.dtypes import DType
 from wanoffload.errors import CheckpointError
 from wanoffload.loading import check_counts
+from wanoffload.models.chunks import VideoChunks
 from wanoffload.models.component import Component
+from wanoffload.models.distribution import DiagonalGaussianDistribution
 from wanoffload.models.tiling import Tile, TileGrid, blend_tiles
-from wanoffload.outputs import DecoderOutput
+from wanoffload.outputs import AutoencoderKLOutput, DecoderOutput
 from wanoffload.report import ComponentReport
 
 _LATENTS_MEAN = (
@@ -27,12 +30,20 @@ _LATENTS_STD = (
 )  # fmt: skip
 
 
+_PIXEL_AXES = "batch, channels, frames, height, width"
+ENCODER = "vae encoder"
+"""What plans and reports call the half that encodes."""
+
+
 class AutoencoderKLWan(Component):
-    """The VAE of WAN 2.1. Decoding streams frames: memory does not grow with their number.
+    """The VAE of WAN 2.1. Both halves stream frames: memory does not grow with their number.
+
+    The encoder is opened when it is first used. Offload settings hold for each half by itself: encoding and decoding
+    are calls of their own, with a plan and a report each.
 
     Attributes:
-        use_tiling: Whether frames larger than a tile are decoded in overlapping tiles that are blended.
-        use_slicing: Whether the items of a batch are decoded one after the other; they always are.
+        use_tiling: Whether frames larger than a tile are worked on in overlapping tiles that are blended.
+        use_slicing: Whether the items of a batch are worked on one after the other; they always are.
     """
 
     class_name = "AutoencoderKLWan"
@@ -64,14 +75,16 @@ class AutoencoderKLWan(Component):
         self.use_slicing = False
         self.tile_sample_min_height = self.tile_sample_min_width = 256
         self.tile_sample_stride_height = self.tile_sample_stride_width = 192
+        self._encoder: Any = None
 
     @classmethod
     def check_config(cls, config: FrozenDict, file: Path) -> None:
-        check_counts(config, file, ("z_dim", "out_channels", "scale_factor_spatial", "scale_factor_temporal"))
+        check_counts(config, file, ("z_dim", "in_channels", "out_channels"))
+        check_counts(config, file, ("scale_factor_spatial", "scale_factor_temporal"))
         if config.is_residual or config.patch_size is not None or config.z_dim == 48:
             raise CheckpointError(
                 f"{file} describes the VAE of WAN 2.2 (z_dim={config.z_dim}, is_residual={config.is_residual}, "
-                f"patch_size={config.patch_size}); this version decodes with the VAE of WAN 2.1 only."
+                f"patch_size={config.patch_size}); this version runs the VAE of WAN 2.1 only."
             )
         if config.attn_scales:
             raise CheckpointError(f"{file} sets attn_scales={config.attn_scales!r}; every WAN VAE has none.")
@@ -89,6 +102,26 @@ class AutoencoderKLWan(Component):
         return {**self.config, "decoder_base_dim": self.config.base_dim if decoder_dim is None else decoder_dim}
 
     @property
+    def encoder(self) -> Any:
+        """The core's encoder, opened when this is first read.
+
+        Raises:
+            CheckpointError: The checkpoint has no encoder, or a damaged one.
+        """
+        if self._encoder is None:
+            self._encoder = self._bind("VaeEncoder")
+        return self._encoder
+
+    @property
+    def cores(self) -> tuple[Any, ...]:
+        """The decoder, and the encoder if it is open."""
+        return (self.core,) if self._encoder is None else (self.core, self._encoder)
+
+    def _change_dtype(self, dtype: DType) -> None:
+        super()._change_dtype(dtype)
+        self._encoder = None
+
+    @property
     def spatial_compression_ratio(self) -> int:
         """Pixels per latent, along height and along width."""
         return self.core.spatial_scale
@@ -100,8 +133,8 @@ class AutoencoderKLWan(Component):
         tile_sample_stride_height: int | None = None,
         tile_sample_stride_width: int | None = None,
     ) -> None:
-        """Decodes frames larger than a tile in overlapping tiles, blended where they overlap, exactly as diffusers
-        does it.
+        """Decodes and encodes frames larger than a tile in overlapping tiles, blended where they overlap, exactly as
+        diffusers does it.
 
         Memory then depends on the tile, not on the frame, and the picture changes a little. The planner never does
         this by itself.
@@ -136,28 +169,131 @@ class AutoencoderKLWan(Component):
         self.use_tiling = True
 
     def disable_tiling(self) -> None:
-        """Decodes whole frames again."""
+        """Works on whole frames again."""
         self.use_tiling = False
 
     def enable_slicing(self) -> None:
-        """Decodes the items of a batch one after the other. This always holds."""
+        """Works on the items of a batch one after the other. This always holds."""
         self.use_slicing = True
 
     def disable_slicing(self) -> None:
-        """Undoes `enable_slicing`; items are still decoded one after the other, with the same result."""
+        """Undoes `enable_slicing`; items are still worked on one after the other, with the same result."""
         self.use_slicing = False
 
-    def encode(self, *args: Any, **kwargs: Any) -> Any:
-        """Not there yet: only the decoder is. Raises NotImplementedError."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Encoding and decoding in one go is not there. Raises NotImplementedError; use `encode` and `decode`."""
         raise NotImplementedError(
-            "AutoencoderKLWan.encode is not there yet: this version runs text to video, which decodes only."
+            "AutoencoderKLWan(...), which encodes and decodes in one go, is not there. Use `vae.encode(video)` and "
+            "`vae.decode(latents)`."
         )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Encoding and decoding in one go is not there yet. Raises NotImplementedError; use `decode`."""
-        raise NotImplementedError(
-            "AutoencoderKLWan(...) encodes first, which is not there yet. Use `vae.decode(latents)`."
+    def encode(self, x: Any, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
+        """Encodes videos.
+
+        Args:
+            x: Videos [batch, 3, frames, height, width] in [-1, 1], height and width multiples of
+                `spatial_compression_ratio`. Of 1 + 4k frames each group of four after the first becomes one latent
+                frame; frames that are left over are dropped, as in diffusers.
+            return_dict: Whether to return an output object or a tuple.
+
+        Returns:
+            ``latent_dist``, whose ``mode()`` and ``sample(generator)`` are latents [batch, z_dim, frames, height,
+            width] as the VAE has them (not normalised).
+        """
+        video = to_float32(x, "x", (None, self.config.in_channels, None, None, None), _PIXEL_AXES)
+        if 0 in video.shape:
+            raise ValueError(f"`x` has an empty axis: its shape is {list(video.shape)}.")
+        scale, size = self.spatial_compression_ratio, video.shape[3:]
+        if size[0] % scale or size[1] % scale:
+            raise ValueError(
+                f"`x` has frames of {size[0]}x{size[1]}; height and width have to be multiples of {scale}. Crop or "
+                "resize them."
+            )
+        report = ComponentReport(ENCODER)
+        count = self.latent_frames_of(video.shape[2])
+        moments = np.empty(
+            (len(video), 2 * self.config.z_dim, count, size[0] // scale, size[1] // scale), np.float32
         )
+        with self.runtime.call(self.class_name) as engine:
+            policy = self.policy_alone(engine, moments.nbytes, self.encoder)
+            plan = self.plan_pixels(engine, *size, policy)
+            for item, one in enumerate(video):
+                chunks = VideoChunks(one, self.core.frames_per_latent)
+                moments[item] = self.encode_chunks(engine, chunks, plan, report, policy)
+            self.after_call(engine)
+        self.report = report
+        posterior = DiagonalGaussianDistribution(like(moments, x))
+        return AutoencoderKLOutput(posterior) if return_dict else (posterior,)
+
+    def latent_frames_of(self, frames: int) -> int:
+        """How many latent frames so many frames encode to; what is left over is dropped."""
+        return 1 + (frames - 1) // self.core.frames_per_latent
+
+    def pixel_tiles(self, height: int, width: int) -> TileGrid | None:
+        """The tiles that frames of this size are encoded in, or None where they are encoded whole."""
+        tile = Tile(self.tile_sample_min_height, self.tile_sample_min_width)
+        stride = Tile(self.tile_sample_stride_height, self.tile_sample_stride_width)
+        if self.use_tiling and (width > tile.width or height > tile.height):
+            return TileGrid(height, width, tile, stride, 1, self.spatial_compression_ratio)
+        return None
+
+    def plan_pixels(self, engine: Any, height: int, width: int, policy: dict[str, Any]) -> Any:
+        """The core's plan for encoding frames of a size; with tiling, for the largest tile."""
+        grid = self.pixel_tiles(height, width)
+        if grid is not None:
+            height, width = grid.largest()
+        return self.encoder.plan(engine, height, width, policy)
+
+    def encode_chunks(
+        self, engine: Any, chunks: Sequence[np.ndarray], plan: Any, report: ComponentReport, policy: dict[str, Any]
+    ) -> np.ndarray:
+        """Encodes one video, chunk by chunk.
+
+        Args:
+            engine: The engine to run on.
+            chunks: What becomes one latent frame each: float32 [T, H, W, 3] in [-1, 1], where T is 1 in the first and
+                the core's ``frames_per_latent`` in the others. Each is asked for once, or with tiling once per tile,
+                so they may be made when asked for.
+            plan: From `plan_pixels`.
+            report: What happens is added to it.
+            policy: The policy the plan was made with, for tiles of other sizes.
+
+        Returns:
+            float32 [2 * z_dim, latent frames, height, width]: means, and behind them logarithms of variances.
+        """
+        height, width = chunks[0].shape[1:3]
+        grid = self.pixel_tiles(height, width)
+        if grid is None:
+            return self._encode_part(engine, chunks, slice(None), slice(None), plan, report)
+        plans = {grid.largest(): plan}
+
+        def encode(rows: slice, columns: slice) -> np.ndarray:
+            size = (rows.stop - rows.start, columns.stop - columns.start)
+            if size not in plans:
+                plans[size] = self.encoder.plan(engine, *size, policy)
+            part = self._encode_part(engine, chunks, rows, columns, plans[size], report)
+            return np.ascontiguousarray(part.transpose(1, 2, 3, 0))
+
+        moments = blend_tiles(grid, encode, len(chunks), 2 * self.config.z_dim)
+        return np.ascontiguousarray(moments.transpose(3, 0, 1, 2))
+
+    def _encode_part(
+        self,
+        engine: Any,
+        chunks: Sequence[np.ndarray],
+        rows: slice,
+        columns: slice,
+        plan: Any,
+        report: ComponentReport,
+    ) -> np.ndarray:
+        """Encodes some rows and columns of every frame to [2 * z_dim, latent frames, height, width]."""
+        with self.running(engine, plan, report, self.encoder) as execution:
+            last = len(chunks) - 1
+            moments = []
+            for i in range(len(chunks)):
+                frames = np.ascontiguousarray(chunks[i][:, rows, columns])
+                moments.append(execution.encode_frames(frames, i == 0, follow=i < last))
+        return np.stack(moments, axis=1)
 
     def decode(self, z: Any, return_dict: bool = True) -> DecoderOutput | tuple:
         """Decodes latents.
@@ -252,7 +388,8 @@ class AutoencoderKLWan(Component):
         """Decodes one item [z_dim, frames, height, width] tile by tile to [frames, H, W, 3] in [-1, 1]."""
         plans = {grid.largest(): plan}
 
-        def decode(part: np.ndarray) -> np.ndarray:
+        def decode(rows: slice, columns: slice) -> np.ndarray:
+            part = latents[:, :, rows, columns]
             size = part.shape[2:]
             if size not in plans:
                 plans[size] = self.core.plan(engine, *size, policy)
@@ -264,5 +401,5 @@ class AutoencoderKLWan(Component):
                 ]
             return np.concatenate(chunks)
 
-        frames = blend_tiles(grid, latents, decode, self.frames_of(latents.shape[1]), self.config.out_channels)
+        frames = blend_tiles(grid, decode, self.frames_of(latents.shape[1]), self.config.out_channels)
         return np.clip(frames, -1.0, 1.0, out=frames)
