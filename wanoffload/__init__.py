@@ -1,4 +1,4 @@
-"""WAN text to video in a C core, where every way of offloading the weights gives the same bits.
+"""WAN in a C core: films from texts, stills and films, where every way of offloading the weights gives the same bits.
 
     from wanoffload import WanPipeline, export_to_video
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wanoffload import errors, hooks, schedulers, utils
+    from wanoffload.comparison import Comparison, bench
     from wanoffload.errors import (
         BusyError,
         CheckpointError,
@@ -34,13 +35,22 @@ if TYPE_CHECKING:
         UMT5EncoderModel,
         WanTransformer3DModel,
     )
-    from wanoffload.pipelines import WanPipeline, WanPipelineOutput
+    from wanoffload.pipelines import (
+        WanImageToVideoPipeline,
+        WanPipeline,
+        WanPipelineOutput,
+        WanVideoToVideoPipeline,
+    )
     from wanoffload.schedulers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
     from wanoffload.utils import export_to_gif, export_to_video, load_image, load_video
 
 _FROM = {
+    "Comparison": "comparison",
+    "bench": "comparison",
     "WanPipeline": "pipelines",
+    "WanImageToVideoPipeline": "pipelines",
     "WanPipelineOutput": "pipelines",
+    "WanVideoToVideoPipeline": "pipelines",
     "AutoencoderKLWan": "models",
     "CLIPImageProcessor": "models",
     "CLIPVisionModel": "models",
@@ -68,6 +78,7 @@ __all__ = [
     "CLIPImageProcessor",
     "CLIPVisionModel",
     "CheckpointError",
+    "Comparison",
     "DeviceError",
     "Error",
     "FlowMatchEulerDiscreteScheduler",
@@ -76,10 +87,13 @@ __all__ = [
     "PlanError",
     "UMT5EncoderModel",
     "UniPCMultistepScheduler",
+    "WanImageToVideoPipeline",
     "WanPipeline",
     "WanPipelineOutput",
     "WanTransformer3DModel",
+    "WanVideoToVideoPipeline",
     "__version__",
+    "bench",
     "errors",
     "export_to_gif",
     "export_to_video",

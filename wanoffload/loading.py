@@ -18,6 +18,7 @@ from typing import Any
 
 from wanoffload.configuration import FrozenDict, read_json
 from wanoffload.errors import CheckpointError
+from wanoffload.messages import warn_once
 
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token", "variant")
@@ -27,12 +28,12 @@ _WHY_NOT = {
     "use_safetensors": "only safetensors files are ever read",
     "device_map": "weights are placed by plans; use enable_auto_offload(vram=, ram=) or enable_group_offload(...)",
 }
-_OTHER_PIPELINES = {
-    "WanImageToVideoPipeline": "image to video",
-    "WanVideoToVideoPipeline": "video to video",
-    "WanVACEPipeline": "VACE",
-    "WanAnimatePipeline": "Animate",
+_PIPELINES = {
+    "WanPipeline": ("text to video", ("WanPipeline", "WanVideoToVideoPipeline")),
+    "WanVideoToVideoPipeline": ("video to video", ("WanPipeline", "WanVideoToVideoPipeline")),
+    "WanImageToVideoPipeline": ("image to video", ("WanImageToVideoPipeline",)),
 }
+_NOT_YET = {"WanVACEPipeline": "VACE", "WanAnimatePipeline": "Animate"}
 
 
 def missing(message: str, path: Path | str) -> FileNotFoundError:
@@ -84,9 +85,10 @@ def locate(path_or_repo: Any, hub: Mapping[str, Any], subfolders: tuple[str, ...
     if path.is_dir():
         return path
     if path.is_file():
+        other = "GGUF is not read yet; give a folder with safetensors" if path.suffix.lower() == ".gguf" else ""
         raise NotADirectoryError(
             errno.ENOTDIR,
-            "A checkpoint is a folder in diffusers' layout; this is a file. Give the folder it lies in",
+            f"A checkpoint is a folder in diffusers' layout; this is a file. {other or 'Give the folder it lies in'}",
             str(path),
         )
     name = os.fspath(path_or_repo)
@@ -117,6 +119,15 @@ def _download(name: str, hub: Mapping[str, Any], subfolders: tuple[str, ...]) ->
         ) from error
 
 
+def refuse_single_file(name: str, path: Any) -> None:
+    """Raises NotImplementedError for a class's ``from_single_file``, which reads one file in another layout."""
+    kind = "GGUF" if str(path).lower().endswith(".gguf") else "A single file in the layout of Wan or ComfyUI"
+    raise NotImplementedError(
+        f"{name}.from_single_file({os.fspath(path)!r}): {kind} is not read yet. Use {name}.from_pretrained with a "
+        "folder in diffusers' layout, whose weights are safetensors."
+    )
+
+
 def component_folder(root: Path, subfolder: str | None) -> Path:
     """The folder of one component; a missing one is an error that lists what is there."""
     folder = root / subfolder if subfolder else root
@@ -128,15 +139,6 @@ def component_folder(root: Path, subfolder: str | None) -> Path:
             folder,
         )
     return folder
-
-
-def refuse_single_file(name: str, path: Any) -> None:
-    """Raises NotImplementedError for a class's ``from_single_file``, which reads one file in another layout."""
-    kind = "GGUF" if str(path).lower().endswith(".gguf") else "A single file in the layout of Wan or ComfyUI"
-    raise NotImplementedError(
-        f"{name}.from_single_file({os.fspath(path)!r}): {kind} is not read yet. Use {name}.from_pretrained with a "
-        "folder in diffusers' layout, whose weights are safetensors."
-    )
 
 
 def read_component_config(
@@ -228,8 +230,12 @@ def weights_path(folder: Path, variant: str | None = None) -> Path:
     raise missing(f"Error no file named {wanted} found in directory {folder}.{hint}", folder / wanted)
 
 
-def read_model_index(root: Path) -> dict[str, Any]:
-    """Reads model_index.json and refuses what is no WAN text-to-video checkpoint, by name.
+def read_model_index(root: Path, pipeline: str | None = None) -> dict[str, Any]:
+    """Reads model_index.json and refuses what is no WAN checkpoint, or one for another pipeline, by name.
+
+    Args:
+        root: The checkpoint's folder.
+        pipeline: The class that it is to be opened with; None: any will do.
 
     Raises:
         OSError: There is none.
@@ -244,21 +250,42 @@ def read_model_index(root: Path) -> dict[str, Any]:
         )
     index = read_config(file)
     found = str(index.get("_class_name"))
-    if found in _OTHER_PIPELINES:
+    if found in _NOT_YET:
         raise CheckpointError(
-            f"{file} describes a {found} ({_OTHER_PIPELINES[found]}); this version runs text to video (WanPipeline) "
-            "only."
+            f"{file} describes a {found} ({_NOT_YET[found]}), which this version does not run. It runs "
+            f"{', '.join(_PIPELINES)}."
         )
-    if found != "WanPipeline":
+    if found not in _PIPELINES:
         raise CheckpointError(
-            f"{file} describes a {found}, which is not a WAN checkpoint. Give one whose _class_name is WanPipeline."
+            f"{file} describes a {found}, which is not a WAN checkpoint. Give one whose _class_name is one of "
+            f"{', '.join(_PIPELINES)}."
+        )
+    if index.get("expand_timesteps"):
+        raise CheckpointError(
+            f"{file} sets expand_timesteps={index['expand_timesteps']!r} (WAN 2.2 TI2V-5B), which this version does "
+            "not run. Use a checkpoint of WAN 2.1, or one of 2.2 with two experts (A14B)."
+        )
+    if pipeline is not None:
+        _check_pipeline(file, index, found, pipeline)
+    return index
+
+
+def _check_pipeline(file: Path, index: Mapping[str, Any], found: str, pipeline: str) -> None:
+    meaning, classes = _PIPELINES[found]
+    if pipeline not in classes:
+        raise CheckpointError(
+            f"{file} describes a {found} ({meaning}), which {pipeline} cannot run. Open it with "
+            f"{' or '.join(classes)}, or give {pipeline} a checkpoint of its own."
         )
     second = index.get("transformer_2")
-    if isinstance(second, list) and any(second):
+    two = isinstance(second, list) and any(second)
+    if two and pipeline == "WanVideoToVideoPipeline":
         raise CheckpointError(
-            f"{file} names a transformer_2 (WAN 2.2, two experts); this version runs WAN 2.1 with one transformer only."
+            f"{file} names a transformer_2 (WAN 2.2, two experts); WanVideoToVideoPipeline runs one transformer only. "
+            "Use a text-to-video checkpoint of WAN 2.1."
         )
-    for name, meaning in (("expand_timesteps", "WAN 2.2 TI2V"), ("boundary_ratio", "WAN 2.2, two experts")):
-        if index.get(name):
-            raise CheckpointError(f"{file} sets {name}={index[name]!r} ({meaning}); this version runs WAN 2.1 only.")
-    return index
+    if two and index.get("boundary_ratio") is None:
+        warn_once(
+            f"{file} names a transformer_2 but no boundary_ratio, so no step would be its own; pass boundary_ratio="
+            "(0.875 in WAN 2.2 text to video, 0.9 in image to video)."
+        )

@@ -35,7 +35,7 @@ class ComponentPlan:
     """One component's part of a plan.
 
     Attributes:
-        name: text_encoder, transformer or vae.
+        name: text_encoder, image_encoder, vae encoder, transformer, transformer_2 or vae.
         settings: The offload settings it was made for.
         core: The core's plan, which an execution runs under.
         policy: The policy it was made with.
@@ -109,6 +109,7 @@ class PipelinePlan:
         budget: The bounds that were given, ``{"vram": bytes or None, "ram": bytes or None}``.
         output_bytes: Size of the arrays that are handed out.
         allowance: What is set aside in ``ram`` for everything beside the core's memory and the output.
+        notes: Lines that belong under it.
     """
 
     components: dict[str, ComponentPlan]
@@ -116,6 +117,7 @@ class PipelinePlan:
     budget: dict[str, int | None]
     output_bytes: int
     allowance: int
+    notes: list[str] = field(default_factory=list)
 
     @property
     def vram(self) -> int:
@@ -136,6 +138,7 @@ class PipelinePlan:
             "budget": dict(self.budget),
             "output_bytes": self.output_bytes,
             "allowance": self.allowance,
+            "notes": list(self.notes),
             "components": {name: one.as_dict() for name, one in self.components.items()},
         }
 
@@ -161,7 +164,7 @@ class PipelinePlan:
         lines.append(
             f"output {format_size(self.output_bytes)}, allowance {format_size(self.allowance)} (both in memory)"
         )
-        return lines
+        return lines + self.notes
 
     def __str__(self) -> str:
         return "\n".join([f"Plan for {self.what}", text_table(*self._table()), *self._totals()])

@@ -1,15 +1,16 @@
-"""Films and pictures in and out: H.264 through PyAV, GIF and stills through Pillow."""
+"""Films in and out: H.264 through PyAV, GIF through Pillow."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+from wanoffload.pictures import local_file
 
 _CRF_WORST, _CRF_BEST = 41, 6  # of x264 at quality 0 and 10; quality 5 gives its default of 23
 
@@ -131,61 +132,6 @@ def export_to_gif(image: Sequence[Any], output_gif_path: str | os.PathLike | Non
     return path
 
 
-def _local_file(source: Any, what: str) -> tuple[str, bool]:
-    """The local file of a path or URL, and whether it is a temporary copy."""
-    source = os.fspath(source)
-    if source.startswith(("http://", "https://")):
-        suffix = os.path.splitext(source.split("?", 1)[0])[1]
-        handle, name = tempfile.mkstemp(suffix=suffix)
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(source, timeout=30) as response:
-            while chunk := response.read(1 << 20):
-                file.write(chunk)
-        return name, True
-    if not os.path.isfile(source):
-        raise ValueError(
-            f"Incorrect path or URL for {what}. URLs must start with `http://` or `https://`, "
-            f"and {source} is not a valid path."
-        )
-    return source, False
-
-
-def load_image(image: Any, convert_method: Callable[[Any], Any] | None = None) -> Any:
-    """Loads a picture from a path, URL or PIL image, turned as its EXIF says, as RGB.
-
-    Args:
-        image: Path, URL or PIL image.
-        convert_method: Applied instead of the conversion to RGB.
-
-    Returns:
-        A PIL image.
-
-    Raises:
-        ValueError: It is no picture that Pillow can read; the message names it.
-    """
-    import PIL.Image
-    import PIL.ImageOps
-
-    if isinstance(image, (str, os.PathLike)):
-        name, temporary = _local_file(image, "an image")
-        try:
-            with PIL.Image.open(name) as opened:
-                opened.load()
-                image = opened.copy()
-                image.info = dict(opened.info)
-        except (PIL.UnidentifiedImageError, PIL.Image.DecompressionBombError, OSError, SyntaxError) as error:
-            raise ValueError(f"{name} is not a picture that can be read: {error}") from None
-        finally:
-            if temporary:
-                os.remove(name)
-    elif not isinstance(image, PIL.Image.Image):
-        raise ValueError(
-            "Incorrect format used for the image. Should be a URL linking to an image, a local path, or a PIL image, "
-            f"but is {type(image).__name__}."
-        )
-    image = PIL.ImageOps.exif_transpose(image)
-    return convert_method(image) if convert_method is not None else image.convert("RGB")
-
-
 def load_video(
     video: str | os.PathLike, convert_method: Callable[[list], list] | None = None, return_fps: bool = False
 ) -> Any:
@@ -204,7 +150,7 @@ def load_video(
     """
     import av
 
-    name, temporary = _local_file(video, "a video")
+    name, temporary = local_file(video, "a video")
     try:
         with av.open(name) as container:
             if not container.streams.video:
@@ -213,7 +159,9 @@ def load_video(
             rate = stream.average_rate
             frames = [frame.to_image() for frame in container.decode(stream)]
     except av.FFmpegError as error:
-        raise ValueError(f"{name} is not a video that can be read: {error}") from None
+        raise ValueError(
+            f"{name} is not a video that can be read: {error}. Save it anew as .mp4 or .gif, or give another file."
+        ) from None
     finally:
         if temporary:
             os.remove(name)

@@ -7,12 +7,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from pipeline.helpers import frames_of, open_pipeline, open_reference, write_pipeline
+from pipeline.helpers import assert_same_film, frames_of, open_pipeline, open_reference, write_pipeline
 
 import wanoffload
 from wanoffload.noise import randn
 
-WORST, MEAN = 5e-5, 5e-6
 UNICODE = "Ein “roter” Kreis，wächst… &amp;lt;b&amp;gt; 青い星  \t ﬁn 🌟"
 LONG = "a purple triangle moves up against a white background and then " * 60
 
@@ -54,11 +53,7 @@ def compare(ours: wanoffload.WanPipeline, theirs: diffusers.WanPipeline, argumen
     for pipe, library in ((ours, wanoffload), (theirs, diffusers)):
         pipe.scheduler = getattr(library, name).from_config(pipe.scheduler.config, **option)
     frames = frames_of(ours, **arguments, generator=17)
-    expected = frames_of(theirs, **arguments, generator=torch.Generator("cpu").manual_seed(17))
-    assert frames.shape == expected.shape and frames.dtype == np.float32
-    assert 0 <= frames.min() and frames.max() <= 1 and frames.std() > 0.01
-    error = np.abs(frames - expected)
-    assert error.max() <= WORST and error.mean() <= MEAN, (error.max(), error.mean())
+    assert_same_film(frames, frames_of(theirs, **arguments, generator=torch.Generator("cpu").manual_seed(17)))
 
 
 @pytest.mark.parametrize("name", CASES)

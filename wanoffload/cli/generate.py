@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from wanoffload.cli import options as shared
+from wanoffload.cli.sources import Sources, add_sources, check_sources
 
 _GENERATE = """\
-Makes a film (or several) from a prompt.
+Makes a film (or several) from a prompt, a still or another film.
 
   wanoffload generate MODEL --prompt "a cat baking a cake" --seed 1 -o cat.mp4
   wanoffload generate MODEL --prompt "..." --dtype bfloat16 --vram 6GiB --ram 12GiB
   wanoffload generate MODEL --prompt "..." --offload leaf --stream --disk
+  wanoffload generate I2V-MODEL --image still.png --prompt "the cat turns its head" --flow-shift auto
+  wanoffload generate FLF2V-MODEL --image first.png --last-image last.png --prompt "..."
+  wanoffload generate MODEL --video in.mp4 --strength 0.7 --prompt "the same in snow"
 
+Which pipeline runs follows from the checkpoint's model_index.json and from what is given.
 -o takes .mp4 (H.264), .gif, or .npy (the frames as float32 in 0..1). With several films a number is put before the
 suffix. At the end it prints the SHA-256 of the frames, the seconds and the bytes moved.
 """
@@ -33,9 +38,10 @@ smallest one that would. Options are those of generate.
 
 def add_commands(commands: Any) -> None:
     """Adds both commands to the parser."""
-    generate = commands.add_parser("generate", help="make a film from a prompt", description=_GENERATE)
+    generate = commands.add_parser("generate", help="make a film", description=_GENERATE)
     shared.add_model(generate)
     shared.add_video(generate, prompt_needed=True)
+    add_sources(generate)
     shared.add_scheduler(generate)
     shared.add_offload(generate)
     group = generate.add_argument_group("output")
@@ -46,53 +52,61 @@ def add_commands(commands: Any) -> None:
     )
     group.add_argument("--report", metavar="FILE", help="write plan and report as JSON")
     group.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
-    generate.set_defaults(run=run_generate, parser=generate)
+    generate.set_defaults(run=run_generate, parser=generate, planning=False)
 
     plan = commands.add_parser("plan", help="say what a film would need", description=_PLAN)
     shared.add_model(plan)
     shared.add_video(plan, prompt_needed=False)
+    add_sources(plan)
+    shared.add_scheduler(plan)
     shared.add_offload(plan)
     plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    plan.set_defaults(run=run_plan, parser=plan)
+    plan.set_defaults(run=run_plan, parser=plan, planning=True)
 
 
 def run_plan(options: argparse.Namespace) -> int:
     """Prints the plan of a call."""
-    shared.check_offload(options, options.parser)
-    pipe = shared.load_pipeline(options)
-    plan = pipe.plan(
-        prompt=options.prompt,
-        negative_prompt=options.negative_prompt,
-        height=options.height,
-        width=options.width,
-        num_frames=options.frames,
-        guidance_scale=options.guidance,
-        max_sequence_length=options.max_sequence_length,
-    )
+    pipe, arguments = open_film(options)
+    plan = pipe.plan(**arguments, **steps_of(pipe, options))
     print(json.dumps(plan.as_dict(), indent=2) if options.json else plan)
     return 0
 
 
-def run_generate(options: argparse.Namespace) -> int:
-    """Makes the films and writes them."""
+def open_film(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """The pipeline that the options ask for, and the arguments that its plan and its call share."""
     shared.check_offload(options, options.parser)
-    check_output(options.output, options.parser)
-    say = (lambda text: None) if options.quiet else (lambda text: print(text, flush=True))
+    check_sources(options, options.parser)
+    sources = Sources(options)
     pipe = shared.load_pipeline(options)
     shared.apply_scheduler(pipe, options)
-    pipe.set_progress_bar_config(disable=options.quiet or not sys.stderr.isatty(), unit="step")
     arguments = {
         "prompt": options.prompt,
         "negative_prompt": options.negative_prompt,
-        "height": options.height,
-        "width": options.width,
-        "num_frames": options.frames,
         "guidance_scale": options.guidance,
         "max_sequence_length": options.max_sequence_length,
     }
-    plan = pipe.plan(**arguments)
+    return pipe, arguments | sources.arguments(pipe)
+
+
+def steps_of(pipe: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """The number of steps, for plans that depend on it: those of pipelines that may have two experts."""
+    return {} if pipe.made_from == "video" else {"num_inference_steps": options.steps}
+
+
+def run_generate(options: argparse.Namespace) -> int:
+    """Makes the films and writes them."""
+    check_output(options.output, options.parser)
+    say = (lambda text: None) if options.quiet else (lambda text: print(text, flush=True))
+    pipe, arguments = open_film(options)
+    pipe.set_progress_bar_config(disable=options.quiet or not sys.stderr.isatty(), unit="step")
+    plan = pipe.plan(**arguments, **steps_of(pipe, options))
     say(plan)
-    frames = pipe(**arguments, num_inference_steps=options.steps, generator=options.seed).frames
+    only_call = {"num_inference_steps": options.steps, "generator": options.seed}
+    if options.strength is not None:
+        only_call["strength"] = options.strength
+    if options.guidance_2 is not None:
+        only_call["guidance_scale_2"] = options.guidance_2
+    frames = pipe(**arguments, **only_call).frames
     for video, path in zip(frames, output_paths(options.output, len(frames)), strict=True):
         write_video(video, path, options.fps, options.quality)
         say(f"wrote {path}")

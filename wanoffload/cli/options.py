@@ -20,6 +20,16 @@ def size(text: str) -> int:
     return found or 0
 
 
+def flow_shift(text: str) -> float | str:
+    """A flow shift as argparse reads it: a number, or ``auto``."""
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it has to be a number or 'auto' but is '{text}'") from None
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """MODEL, and how it is held."""
     parser.add_argument(
@@ -29,7 +39,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype",
         default="float32",
-        help="what the weights of text encoder and transformer are held in: float32, bfloat16, float16, or auto for "
+        help="what the weights of text encoder and transformers are held in: float32, bfloat16, float16, or auto for "
         "that of the files (default: %(default)s)",
     )
     group.add_argument("--vae-dtype", default="float32", help="the same for the VAE (default: %(default)s)")
@@ -46,14 +56,22 @@ def add_video(parser: argparse.ArgumentParser, prompt_needed: bool) -> None:
         "--prompt", required=prompt_needed, action="append", help="what to show; repeat it for more films"
     )
     group.add_argument("--negative-prompt", help="what to steer away from")
-    group.add_argument("--height", type=int, default=480, help="in pixels, a multiple of 16 (default: %(default)s)")
-    group.add_argument("--width", type=int, default=832, help="in pixels, a multiple of 16 (default: %(default)s)")
-    group.add_argument("--frames", type=int, default=81, help="4k + 1 (default: %(default)s)")
+    group.add_argument(
+        "--height", type=int, help="in pixels, a multiple of 16 (default: 480, or what the still or film asks for)"
+    )
+    group.add_argument("--width", type=int, help="in pixels, a multiple of 16 (default: 832, or as above)")
+    group.add_argument("--frames", type=int, help="4k + 1 (default: 81; with --video all that it has)")
     group.add_argument(
         "--guidance",
         type=float,
         default=5.0,
         help="how strictly to follow the prompt; 1 is none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--guidance-2",
+        type=float,
+        metavar="G",
+        help="the same for the steps of the second expert of WAN 2.2 (default: that of --guidance)",
     )
     group.add_argument(
         "--max-sequence-length",
@@ -87,7 +105,7 @@ def add_offload(parser: argparse.ArgumentParser) -> None:
         "--disk", action="store_true", help="with block and leaf: stream from the checkpoint's files, not from memory"
     )
     group.add_argument(
-        "--vae-tiling", action="store_true", help="decode in tiles: less memory, a slightly different picture"
+        "--vae-tiling", action="store_true", help="VAE in tiles: less memory, a slightly different picture"
     )
 
 
@@ -109,13 +127,15 @@ def check_offload(options: argparse.Namespace, parser: argparse.ArgumentParser) 
 
 
 def load_pipeline(options: argparse.Namespace) -> Any:
-    """Opens the checkpoint and puts the offload options in force."""
+    """Opens the checkpoint with the pipeline that it and the sources ask for, and puts the offload options in force."""
     import wanoffload
+    from wanoffload.pipelines.choice import pipeline_class
 
     if options.threads is not None:
         wanoffload.set_num_threads(options.threads)
-    dtype = {"default": options.dtype, "vae": options.vae_dtype}
-    pipe = wanoffload.WanPipeline.from_pretrained(options.model, dtype=dtype, variant=options.variant)
+    dtype = {"default": options.dtype, "vae": options.vae_dtype, "image_encoder": "float32"}
+    chosen = pipeline_class(options.model, bool(options.image), bool(options.video), options.planning)
+    pipe = chosen.from_pretrained(options.model, dtype=dtype, variant=options.variant)
     apply_offload(pipe, options)
     return pipe
 
@@ -150,7 +170,11 @@ def add_scheduler(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--scheduler", choices=SCHEDULER_NAMES, help="default: that of the checkpoint")
     group.add_argument(
-        "--flow-shift", type=float, metavar="S", help="3 suits 480p, 5 suits 720p (default: that of the checkpoint)"
+        "--flow-shift",
+        type=flow_shift,
+        metavar="S",
+        help="a number, or auto for the one that the model was published with at this size (default: that of the "
+        "checkpoint)",
     )
 
 

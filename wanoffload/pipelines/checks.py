@@ -89,6 +89,14 @@ def check_either(first: Any, second: Any, names: tuple[str, str], both_missing: 
         raise ValueError(f"Provide either `{one}` or `{two}`. Cannot leave both `{one}` and `{two}` undefined.")
 
 
+def check_texts(prompt: Any, negative: Any, prompt_embeds: Any, negative_embeds: Any) -> None:
+    """Raises unless a prompt or its embeddings were given, and not both; the same for a negative one, if any."""
+    check_either(prompt, prompt_embeds, ("prompt", "prompt_embeds"), both_missing=True)
+    check_either(negative, negative_embeds, ("negative_prompt", "negative_prompt_embeds"), both_missing=False)
+    check_prompts(prompt, "prompt")
+    check_prompts(negative, "negative_prompt")
+
+
 def check_callback_inputs(names: Any) -> list[str]:
     """The names of the tensors that a callback wants."""
     names = [] if names is None else list(names)
@@ -157,13 +165,22 @@ def check_generator(generator: Any, batch: int) -> None:
         )
 
 
-def check_guidance(guidance_scale: Any) -> float:
+def check_guidance(guidance_scale: Any, name: str = "guidance_scale") -> float:
     """Guidance as a number."""
     if isinstance(guidance_scale, bool) or not isinstance(guidance_scale, (int, float, np.number)):
-        raise TypeError(f"`guidance_scale` has to be a number but is {guidance_scale!r}.")
+        raise TypeError(f"`{name}` has to be a number but is {guidance_scale!r}.")
     if not np.isfinite(guidance_scale):
-        raise ValueError(f"`guidance_scale` has to be a finite number but is {guidance_scale!r}.")
+        raise ValueError(f"`{name}` has to be a finite number but is {guidance_scale!r}.")
     return float(guidance_scale)
+
+
+def check_guidance_2(guidance_scale_2: Any, boundary_ratio: Any) -> None:
+    """Raises unless the second expert's guidance is None, or a number where there is a boundary."""
+    if guidance_scale_2 is None:
+        return
+    if boundary_ratio is None:
+        raise ValueError("`guidance_scale_2` is only supported when the pipeline's `boundary_ratio` is not None.")
+    check_guidance(guidance_scale_2, "guidance_scale_2")
 
 
 def check_output_type(output_type: Any) -> str:
@@ -177,14 +194,22 @@ def check_output_type(output_type: Any) -> str:
     return output_type
 
 
-def begin_schedule(scheduler: Any, steps: int) -> np.ndarray:
-    """Sets a scheduler to the beginning of a run and returns its timesteps.
+def begin_schedule(scheduler: Any, steps: int, shift: float | None = None, start: int = 0) -> np.ndarray:
+    """Sets a scheduler to the beginning of a run and returns the run's timesteps.
+
+    Args:
+        scheduler: It is changed.
+        steps: Steps of the whole schedule.
+        shift: What the shift "auto" means.
+        start: Index of the run's first step.
 
     Raises:
         ValueError: Its configuration gives no schedule.
     """
     try:
         with np.errstate(all="ignore"):
+            if shift is not None:
+                scheduler.settle_shift(shift)
             scheduler.set_timesteps(steps)
         sigmas = np.asarray(scheduler.sigmas)
         usable = bool(((sigmas >= 0) & (sigmas <= 1)).all())
@@ -195,5 +220,23 @@ def begin_schedule(scheduler: Any, steps: int) -> np.ndarray:
             f"{type(scheduler).__name__} makes a schedule with noise levels that are not from 0 to 1; check its "
             f"shift: {scheduler!r}"
         )
-    scheduler.set_begin_index(0)
-    return scheduler.timesteps
+    scheduler.set_begin_index(start)
+    return scheduler.timesteps[start:]
+
+
+def check_strength(strength: Any, steps: int) -> int:
+    """Index of the first step that a strength leaves: the last min(int(steps * strength), steps) are taken.
+
+    Raises:
+        ValueError, TypeError: It is no number above 0 and up to 1, or leaves no step.
+    """
+    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number)):
+        raise TypeError(f"`strength` has to be a number but is {strength!r}.")
+    if not 0 < strength <= 1:
+        raise ValueError(f"`strength` has to be above 0 and at most 1 but is {strength!r}.")
+    kept = min(int(steps * strength), steps)
+    if kept == 0:
+        raise ValueError(
+            f"`strength`={strength} leaves none of {steps} steps. Give at least {1 / steps:.3g}, or more steps."
+        )
+    return steps - kept

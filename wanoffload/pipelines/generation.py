@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from wanoffload.models.vae import ENCODER
 from wanoffload.pipelines import checks
-from wanoffload.pipelines.denoise import Denoiser, Sizes
+from wanoffload.pipelines.denoise import Denoiser, Expert, Sizes
+from wanoffload.pipelines.experts import LOW, expert_at
 from wanoffload.pipelines.frames import FrameWriter
 from wanoffload.pipelines.planning import Phase, Planner
 from wanoffload.pipelines.request import Request, fill_embeds, unique_ids
 from wanoffload.plan import ComponentPlan, PipelinePlan
 from wanoffload.report import ComponentReport, PipelineReport
+
+Maker = Callable[[dict[str, Any]], Any]
 
 
 def plan_call(pipe: Any, request: Request, engine: Any) -> PipelinePlan:
@@ -22,30 +27,42 @@ def plan_call(pipe: Any, request: Request, engine: Any) -> PipelinePlan:
     Raises:
         PlanError: The budgets cannot hold it.
     """
-    networks = pipe.networks()
+    networks, makers = pipe.networks(), phase_makers(pipe, request, engine)
+    phases = []
+    for name, make in makers.items():
+        network, core = pipe.part(name)
+        phase = Phase(name, network.offload, make, core.bytes)
+        phase.output_bytes = request.output_bytes if name == "vae" else 0
+        phase.array_bytes = 0 if name in ("text_encoder", "image_encoder") else request.source_bytes
+        phases.append(phase)
+    running = sum(phase.weight_bytes for phase in phases if phase.stays)
+    resident = sum(one.bytes for one in networks.values() if one.offload.kind == "none")
+    plan = Planner(phases, resident - running, engine.device == "cpu", request.describe()).plan()
+    plan.notes += request.notes
+    return plan
+
+
+def phase_makers(pipe: Any, request: Request, engine: Any) -> dict[str, Maker]:
+    """What makes the core's plan of each component that a call needs, in the order they run."""
+    networks, condition = pipe.networks(), request.condition
     _, _, frames, height, width = request.latent_shape
-    makers: dict[str, Callable[[dict[str, Any]], Any]] = {}
+    makers: dict[str, Maker] = {}
     if request.encodes and "text_encoder" in networks:
         tokens = [len(ids) for ids in unique_ids(request.texts())]
         makers["text_encoder"] = lambda policy: networks["text_encoder"].plan_tokens(engine, tokens, policy)
+    if condition is not None and condition.pictures:
+        count = sum(len(pictures) for pictures in condition.pictures)
+        makers["image_encoder"] = lambda policy: networks["image_encoder"].plan_images(engine, count, policy)
+    if condition is not None:
+        makers[ENCODER] = lambda policy: networks["vae"].plan_pixels(engine, request.height, request.width, policy)
     sizes = request.sizes()
-    makers["transformer"] = lambda policy: networks["transformer"].plan_video(
-        engine, frames, height, width, sizes, policy
-    )
+    for name in request.experts:
+        makers[name] = partial(
+            networks[name].plan_video, engine, frames, height, width, sizes, images=request.images(len(sizes))
+        )
     if request.decodes:
         makers["vae"] = lambda policy: networks["vae"].plan_frames(engine, height, width, policy)
-    phases = [
-        Phase(
-            name,
-            networks[name].offload,
-            make,
-            networks[name].core.bytes,
-            request.output_bytes if name == "vae" else 0,
-        )
-        for name, make in makers.items()
-    ]
-    idle = [one for name, one in networks.items() if name not in makers and one.offload.kind == "none"]
-    return Planner(phases, sum(one.core.bytes for one in idle), engine.device == "cpu", request.describe()).plan()
+    return makers
 
 
 class Generation:
@@ -67,17 +84,18 @@ class Generation:
         self._report = report
         self._planned_sizes = request.sizes()
         budgeted = any(value is not None for value in plan.budget.values())
-        for name, network in pipe.networks().items():
-            if name in plan.components or network.offload.kind == "auto" or (budgeted and network.offload.offloaded):
+        for name in pipe.part_names():
+            settings = pipe.part(name)[0].offload
+            if name in plan.components or settings.kind == "auto" or (budgeted and settings.offloaded):
                 self._make_room(name)
 
     def _make_room(self, name: str) -> None:
         """Lets go of what the plan says a component does not keep."""
-        network, plan = getattr(self._pipe, name), self._plan.components.get(name)
+        core, plan = self._pipe.part(name)[1], self._plan.components.get(name)
         if plan is None or not plan.keep_slabs:
-            self._engine.drop(network.core)
+            self._engine.drop(core)
         elif not plan.keep_residents:
-            self._engine.drop_residents(network.core)
+            self._engine.drop_residents(core)
 
     def _enter(self, name: str) -> tuple[ComponentPlan, ComponentReport]:
         """Begins a component's turn: an arena left over by another and larger than planned would break the budget."""
@@ -89,6 +107,12 @@ class Generation:
         return plan, report
 
     def encode(self) -> None:
+        """Encodes texts, pictures and frames: whatever the call was given of each."""
+        self._encode_texts()
+        self._encode_pictures()
+        self._encode_frames()
+
+    def _encode_texts(self) -> None:
         """Encodes every text that is not embedded yet, all in one pass over the weights."""
         texts = self._request.texts()
         unique = unique_ids(texts)
@@ -100,13 +124,50 @@ class Generation:
         self._make_room("text_encoder")
         fill_embeds(texts, unique, encoded)
 
+    def _encode_pictures(self) -> None:
+        """Encodes the pictures of every source, all in one pass over the weights."""
+        condition = self._request.condition
+        if condition is None or not condition.pictures:
+            return
+        plan, report = self._enter("image_encoder")
+        encoder = self._pipe.image_encoder
+        pictures = [picture for pair in condition.pictures for picture in pair]
+        pixels = self._pipe.image_processor(pictures, return_tensors="np").pixel_values
+        patches = encoder.patches(encoder.check_pixels(pixels))
+        with encoder.running(self._engine, plan.core, report) as execution:
+            embeds = execution.encode_images(patches)
+        self._make_room("image_encoder")
+        condition.embeds = embeds.reshape(len(condition.pictures), condition.rows, embeds.shape[-1])
+
+    def _encode_frames(self) -> None:
+        """Encodes the frames of every source; the latents are normalised as the transformer knows them."""
+        condition = self._request.condition
+        if condition is None:
+            return
+        plan, report = self._enter(ENCODER)
+        vae = self._pipe.vae
+        mean, inverse = self._latent_scale()
+        _, channels, *size = self._request.latent_shape
+        condition.latents = np.empty((len(condition.chunks), channels, *size), np.float32)
+        for latents, chunks in zip(condition.latents, condition.chunks, strict=True):
+            moments = vae.encode_chunks(self._engine, chunks, plan.core, report, plan.policy)
+            latents[:] = (moments[:channels] - mean[0]) * inverse[0]
+        self._make_room(ENCODER)
+
+    def _latent_scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean of the VAE's latents and the inverse of their deviation, [1, z_dim, 1, 1, 1] each."""
+        config = self._pipe.vae.config
+        shape = (1, config.z_dim, 1, 1, 1)
+        inverse = np.float32(1.0) / np.asarray(config.latents_std, np.float32)
+        return np.asarray(config.latents_mean, np.float32).reshape(shape), inverse.reshape(shape)
+
     def denoise(
         self, latents: np.ndarray, timesteps: np.ndarray, callback: Callable[..., Any] | None, tensors: list[str]
     ) -> np.ndarray:
         """Runs the sampling loop over latents, float32, which it may change.
 
         Args:
-            latents: The noise.
+            latents: The noise, or what the loop starts from.
             timesteps: The scheduler's, from `begin_schedule`.
             callback: Called after each, or None.
             tensors: What it gets.
@@ -117,9 +178,9 @@ class Generation:
         pipe, scheduler = self._pipe, self._pipe.scheduler
         cond = self._request.cond.embeds
         uncond = self._request.uncond.embeds if self._request.uncond is not None else None
-        _, report = self._enter("transformer")
+        experts = [expert_at(pipe, t) for t in timesteps]
         with (
-            Denoiser(self._engine, pipe.transformer, self._transformer_plan, report) as denoiser,
+            Denoiser(self._engine, self._experts(), self._request.condition) as denoiser,
             pipe.progress_bar(total=len(timesteps)) as progress,
         ):
             for i, t in enumerate(timesteps):
@@ -127,9 +188,10 @@ class Generation:
                     self._report.interrupted = True
                     break
                 pipe._current_timestep = t
-                guidance = pipe.guidance_scale
+                denoiser.begin(experts[i])
                 denoiser.set_text(cond, self._branch(uncond, i), latents)
-                follow = i + 1 < len(timesteps) and not pipe.interrupt
+                guidance = pipe.guidance_scale_2 if experts[i] == LOW else pipe.guidance_scale
+                follow = i + 1 < len(timesteps) and experts[i + 1] == experts[i] and not pipe.interrupt
                 velocity = denoiser.velocity(latents, float(t), guidance, follow)
                 latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
                 latents = np.ascontiguousarray(latents, np.float32)
@@ -138,8 +200,19 @@ class Generation:
                     latents, cond, uncond = self._call_back(callback, tensors, i, t, latents, cond, uncond)
                 progress.update()
         pipe._current_timestep = None
-        self._make_room("transformer")
         return latents
+
+    def _experts(self) -> dict[str, Expert]:
+        """The transformers that this call runs, each with its turn."""
+        return {
+            name: Expert(
+                self._pipe.part(name)[0],
+                partial(self._transformer_plan, name),
+                partial(lambda name: self._enter(name)[1], name),
+                partial(self._make_room, name),
+            )
+            for name in self._request.experts
+        }
 
     def _branch(self, uncond: np.ndarray | None, step: int) -> np.ndarray | None:
         """The unconditional embeddings, if this step has guidance."""
@@ -152,13 +225,15 @@ class Generation:
             )
         return uncond
 
-    def _transformer_plan(self, sizes: Sizes) -> Any:
+    def _transformer_plan(self, name: str, sizes: Sizes) -> Any:
         """The plan that was made for the call, or another under the same policy where a callback changed the texts'
         sizes."""
-        plan = self._plan.components["transformer"]
+        plan = self._plan.components[name]
         if sizes == self._planned_sizes:
             return plan.core
-        return self._pipe.transformer.plan_video(self._engine, *self._request.latent_shape[2:], sizes, plan.policy)
+        return self._pipe.part(name)[0].plan_video(
+            self._engine, *self._request.latent_shape[2:], sizes, plan.policy, self._request.images(len(sizes))
+        )
 
     def _call_back(
         self,
@@ -189,7 +264,7 @@ class Generation:
         new = changed.get("latents", latents)
         if new is not latents:
             latents = checks.check_latents(new, self._request.latent_shape)
-        width = self._pipe.transformer.config.text_dim
+        width = self._pipe.main_transformer.config.text_dim
         embeds = []
         for name, old in (("prompt_embeds", cond), ("negative_prompt_embeds", uncond)):
             new = changed.get(name, old)
@@ -204,9 +279,7 @@ class Generation:
         vae = self._pipe.vae
         plan, report = self._enter("vae")
         writer = FrameWriter(self._request)
-        shape = (1, vae.config.z_dim, 1, 1, 1)
-        mean = np.asarray(vae.config.latents_mean, np.float32).reshape(shape)
-        inverse = np.float32(1.0) / np.asarray(vae.config.latents_std, np.float32).reshape(shape)
+        mean, inverse = self._latent_scale()
         for video, start, frames in vae.stream(self._engine, latents / inverse + mean, plan.core, report, plan.policy):
             writer.write(video, start, frames)
         self._make_room("vae")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from wanoffload import loading, offload
@@ -13,23 +13,24 @@ from wanoffload.devices import Device, as_device
 from wanoffload.dtypes import DType
 from wanoffload.errors import CheckpointError
 from wanoffload.messages import warn
-from wanoffload.models import AutoencoderKLWan, UMT5EncoderModel, WanTransformer3DModel
+from wanoffload.models import AutoencoderKLWan, CLIPVisionModel, UMT5EncoderModel, WanTransformer3DModel
 from wanoffload.models.component import Component, one_dtype, parse_to
-from wanoffload.pipelines.checks import begin_schedule
-from wanoffload.runtime import Runtime
-from wanoffload.schedulers import SCHEDULERS, Scheduler
-from wanoffload.text import Tokenizer
-
-NETWORKS: dict[str, type[Component]] = {
-    "text_encoder": UMT5EncoderModel,
-    "transformer": WanTransformer3DModel,
-    "vae": AutoencoderKLWan,
-}
+from wanoffload.models.vae import ENCODER
+from wanoffload.pipelines.assembly import (
+    NETWORKS,
+    check_component,
+    component_dtypes,
+    load_component,
+    named_components,
+)
+from wanoffload.pipelines.matching import check_match
+from wanoffload.runtime import TRACE_SPANS, Runtime
 
 
 class PipelineBase:
     """Components, device, dtype and offloading of a pipeline."""
 
+    made_from: ClassVar[str] = "text"
     component_names: ClassVar[tuple[str, ...]] = (
         "tokenizer",
         "text_encoder",
@@ -42,10 +43,12 @@ class PipelineBase:
 
     tokenizer: Any
     text_encoder: UMT5EncoderModel | None
+    image_processor: Any
+    image_encoder: CLIPVisionModel | None
     vae: AutoencoderKLWan | None
     scheduler: Any
     transformer: WanTransformer3DModel | None
-    transformer_2: None
+    transformer_2: WanTransformer3DModel | None
     config: FrozenDict
 
     @classmethod
@@ -64,38 +67,57 @@ class PipelineBase:
         Args:
             pretrained_model_name_or_path: A folder, or ``"owner/name"`` on the Hub.
             torch_dtype: The same as ``dtype``, under diffusers' older name.
-            dtype: What the weights of text encoder and transformer are held in (the VAE is float32 unless it is
-                named): a string, NumPy or torch dtype, ``"auto"``, or a dict ``{"transformer": "bfloat16", "default":
-                    "float32"}``.
+            dtype: What the weights of text encoder and transformers are held in (VAE and image encoder are float32
+                unless they are named): a string, NumPy or torch dtype, ``"auto"``, or a dict ``{"transformer":
+                "bfloat16", "default": "float32"}``.
             device: Where to compute, ``"cpu"``.
             **kwargs: Components to use instead of the checkpoint's (``vae=``, ``transformer=``, ``scheduler=`` ...;
-                None leaves one out), ``variant``, and what the Hub takes.
+                None leaves one out), ``boundary_ratio``, ``variant``, and what the Hub takes.
 
         Raises:
             OSError: A folder or file is missing; it is named.
-            CheckpointError: No WAN text-to-video checkpoint, or a damaged one.
+            CheckpointError: No WAN checkpoint, one of another pipeline, or a damaged one.
             TypeError: An unknown keyword.
         """
         where = as_device(device)
         given = {name: kwargs.pop(name) for name in cls.component_names if name in kwargs}
-        known = (*cls.component_names, "torch_dtype", "dtype", "device")
+        options = cls._config_options()
+        config = {name: kwargs.pop(name) for name in options if name in kwargs}
+        known = (*cls.component_names, *options, "torch_dtype", "dtype", "device")
         hub = loading.take_loading_options(f"{cls.__name__}.from_pretrained", kwargs, known)
-        dtypes = _component_dtypes(one_dtype(torch_dtype, dtype))
+        dtypes = component_dtypes(one_dtype(torch_dtype, dtype))
         wanted = tuple(name for name in cls.component_names if name not in given)
         root = loading.locate(pretrained_model_name_or_path, hub, wanted)
-        index = loading.read_model_index(root)
-        parts: dict[str, Any] = {"transformer_2": None, **given}
-        if "scheduler" not in parts:
-            parts["scheduler"] = load_scheduler(root, index)
-        if "tokenizer" not in parts:
-            parts["tokenizer"] = Tokenizer.from_pretrained(loading.component_folder(root, "tokenizer"))
-        for name, network in NETWORKS.items():
-            if name not in parts:
-                folder = loading.component_folder(root, name)
-                parts[name] = network.from_folder(folder, dtypes.get(name), where, hub.get("variant"))
-        pipe = cls(**parts)
+        index = loading.read_model_index(root, cls.__name__)
+        config = {name: index.get(name) for name in options if index.get(name) is not None} | config
+        parts: dict[str, Any] = dict.fromkeys(cls.component_names) | given
+        for name in named_components(index, wanted):
+            parts[name] = load_component(root, index, name, dtypes.get(name), where, hub.get("variant"))
+        try:
+            pipe = cls(**parts, **config)
+            check_match(pipe)
+        except (CheckpointError, ValueError) as error:
+            raise CheckpointError(f"{root}: {error}") from None
         pipe.config = FrozenDict({**pipe.config, "_name_or_path": os.fspath(pretrained_model_name_or_path)})
         return pipe
+
+    @classmethod
+    def from_single_file(cls, path: str | os.PathLike, **kwargs: Any) -> None:
+        """Not there yet. Raises NotImplementedError that says what to use instead."""
+        loading.refuse_single_file(cls.__name__, path)
+
+    def load_lora_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Not there yet. Raises NotImplementedError that says what to do instead."""
+        raise NotImplementedError(
+            "LoRA weights cannot be loaded yet. Merge them once with diffusers (pipe.load_lora_weights(...); "
+            "pipe.fuse_lora(); pipe.unload_lora_weights(); pipe.save_pretrained(folder)) and load that folder."
+        )
+
+    @classmethod
+    def _config_options(cls) -> tuple[str, ...]:
+        """The constructor's arguments that are no components."""
+        parameters = list(inspect.signature(cls.__init__).parameters)[1:]
+        return tuple(name for name in parameters if name not in cls.component_names)
 
     def _register(self, components: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         """Takes components in, after checking their types, and brings them onto one engine."""
@@ -112,7 +134,7 @@ class PipelineBase:
 
     @property
     def components(self) -> dict[str, Any]:
-        """The components by name, as `WanPipeline(**pipe.components)` takes them."""
+        """The components by name, as the constructor takes them: `WanPipeline(**pipe.components)`."""
         return {name: getattr(self, name) for name in self.component_names}
 
     def networks(self) -> dict[str, Component]:
@@ -123,7 +145,7 @@ class PipelineBase:
         """
         found = {}
         for name in NETWORKS:
-            one = getattr(self, name)
+            one = getattr(self, name, None)
             check_component(name, one)
             if one is not None:
                 found[name] = one
@@ -131,10 +153,24 @@ class PipelineBase:
                     one.join(self._runtime)
         return found
 
+    def part_names(self) -> list[str]:
+        """What plans and reports call the networks that are there; the VAE's encoder once it was opened."""
+        names = list(self.networks())
+        if self.vae is not None and len(self.vae.cores) > 1:
+            names.insert(len(names) - 1, ENCODER)
+        return names
+
+    def part(self, name: str) -> tuple[Component, Any]:
+        """A network by the name that plans and reports have for it, and what the core knows it by."""
+        if name == ENCODER:
+            return self.vae, self.vae.encoder
+        network = getattr(self, name)
+        return network, network.core
+
     @property
     def dtype(self) -> DType:
         """The dtype of the transformer, or of the first network that is there."""
-        networks = [self.transformer, self.text_encoder, self.vae]
+        networks = [getattr(self, name, None) for name in ("transformer", "transformer_2", "text_encoder", "vae")]
         return next((one.dtype for one in networks if one is not None), DType("float32"))
 
     @property
@@ -238,6 +274,21 @@ class PipelineBase:
         for one in self.networks().values():
             one.set_offload(settings)
 
+    def enable_trace(self, spans: int = TRACE_SPANS) -> None:
+        """Has each call record when every group was read, copied, computed with and waited for.
+
+        ``pipe.report.plot()`` draws it and ``pipe.report.to_chrome_trace("trace.json")`` writes it for Perfetto. No bit
+        changes. The memory for it is planned; what finds no room is counted and left out.
+
+        Args:
+            spans: The most groups of a component to follow, each visit and each read of one being a span.
+        """
+        self._runtime.record_trace(spans)
+
+    def disable_trace(self) -> None:
+        """Records no more."""
+        self._runtime.record_trace(0)
+
     def progress_bar(self, iterable: Iterable | None = None, total: int | None = None) -> Any:
         """A tqdm bar with the settings of `set_progress_bar_config`."""
         from tqdm.auto import tqdm
@@ -255,64 +306,3 @@ class PipelineBase:
     def __repr__(self) -> str:
         lines = [f"  {name}: {one!r}" for name, one in self.components.items() if one is not None]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
-
-
-def load_scheduler(root: Path, index: Mapping[str, Any]) -> Scheduler:
-    """The scheduler that model_index.json names.
-
-    Raises:
-        CheckpointError: It is one that this package has not.
-    """
-    entry = index.get("scheduler")
-    name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    if name not in SCHEDULERS:
-        raise CheckpointError(
-            f"{root / 'model_index.json'} names the scheduler {name}, which is not there. Pass one of your own: "
-            f"from_pretrained(..., scheduler=...) with {' or '.join(SCHEDULERS)}."
-        )
-    folder = loading.component_folder(root, "scheduler")
-    try:
-        begin_schedule(SCHEDULERS[name].from_pretrained(folder), 2)
-        return SCHEDULERS[name].from_pretrained(folder)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"The scheduler in {folder} cannot be used: {error}") from None
-
-
-def check_component(name: str, value: Any) -> None:
-    """Raises TypeError for a component that is not this package's own, and says how to get one that is."""
-    if value is None:
-        return
-    if name in NETWORKS and not isinstance(value, NETWORKS[name]):
-        wanted = NETWORKS[name].__name__
-        raise TypeError(
-            f"`{name}` has to be a wanoffload.{wanted} but is a {_full_name(value)}. Load it with "
-            f"wanoffload.{wanted}.from_pretrained(path, subfolder='{name}')."
-        )
-    if name == "scheduler" and not (hasattr(value, "set_timesteps") and isinstance(value, Scheduler)):
-        raise TypeError(
-            f"`scheduler` has to be one of wanoffload's ({', '.join(SCHEDULERS)}) but is a {_full_name(value)}. Make "
-            "one of its configuration: UniPCMultistepScheduler.from_config(scheduler.config)."
-        )
-    if name == "tokenizer" and not isinstance(value, Tokenizer):
-        raise TypeError(
-            f"`tokenizer` has to be a wanoffload.text.Tokenizer but is a {_full_name(value)}. Load it with "
-            "wanoffload.text.Tokenizer.from_pretrained(path, subfolder='tokenizer')."
-        )
-    if name == "transformer_2":
-        raise TypeError(
-            "`transformer_2` is WAN 2.2's second expert; this version runs WAN 2.1 with one transformer only."
-        )
-
-
-def _full_name(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _component_dtypes(dtype: Any) -> dict[str, Any]:
-    """The dtype of each network: one for all but the VAE, or by name."""
-    if not isinstance(dtype, Mapping):
-        return {"text_encoder": dtype, "transformer": dtype}
-    unknown = sorted(set(dtype) - set(NETWORKS) - {"default"})
-    if unknown:
-        raise ValueError(f"`dtype` names '{unknown[0]}', which is no network. Names: {', '.join(NETWORKS)}, default.")
-    return {name: dtype.get(name, dtype.get("default")) for name in NETWORKS}

@@ -23,11 +23,12 @@ class Phase:
     """One component's turn in a call.
 
     Args:
-        name: text_encoder, transformer or vae.
+        name: text_encoder, image_encoder, vae encoder, transformer, transformer_2 or vae.
         settings: Its offload settings.
         make: Makes the core's plan under a policy.
         weight_bytes: What it takes when it is resident.
         output_bytes: Arrays that are handed out while it runs.
+        array_bytes: Arrays beyond the allowance that the call holds while it runs.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class Phase:
         make: Callable[[dict[str, Any]], Any],
         weight_bytes: int,
         output_bytes: int = 0,
+        array_bytes: int = 0,
     ) -> None:
         self.name = name
         self.settings = settings
         self.make = make
         self.weight_bytes = weight_bytes
         self.output_bytes = output_bytes
+        self.array_bytes = array_bytes
 
     @property
     def budgeted(self) -> bool:
@@ -56,7 +59,7 @@ class Phase:
 
     def plan(self, vram_outside: int, ram_others: int, together: bool) -> ComponentPlan:
         """Plans it beside so many bytes of others; together: as a resident, if it has a budget."""
-        extra = ALLOWANCE + self.output_bytes
+        extra = ALLOWANCE + self.output_bytes + self.array_bytes
         level = {"level": "resident"} if together and self.budgeted else {}
         policy = self.settings.policy(vram_outside=vram_outside, ram_outside=ram_others + extra, **level)
         keep = self.stays or (together and self.budgeted)
@@ -65,7 +68,7 @@ class Phase:
     def under(self, budget: dict[str, int | None]) -> Phase:
         """The same phase with another budget, if it has one."""
         settings = replace(self.settings, **budget) if self.budgeted else self.settings
-        return Phase(self.name, settings, self.make, self.weight_bytes, self.output_bytes)
+        return Phase(self.name, settings, self.make, self.weight_bytes, self.output_bytes, self.array_bytes)
 
 
 class Planner:

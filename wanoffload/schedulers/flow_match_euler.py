@@ -18,13 +18,15 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
 
     Args:
         num_train_timesteps: Timesteps of training; sigma * num_train_timesteps is what the transformer gets.
-        shift: Timestep shift s of f(u) = s u / (1 + (s - 1) u).
+        shift: Timestep shift s of f(u) = s u / (1 + (s - 1) u), or ``"auto"``: the one that a pipeline's model was
+            published with for the size it is asked for.
         use_dynamic_shifting: The shift comes from ``mu`` at ``set_timesteps``.
         time_shift_type: "exponential" or "linear", for dynamic shifting.
         shift_terminal: Stretches the schedule so that it ends at this sigma.
         stochastic_sampling: Not available; has to be False.
     """
 
+    SHIFT = "shift"
     OPTIONS = {
         "num_train_timesteps": 1000,
         "shift": 1.0,
@@ -56,26 +58,26 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
                 raise ValueError(f"`{name}=True` is not available: no WAN checkpoint is sampled with it. Leave it out.")
         if self.config.time_shift_type not in ("exponential", "linear"):
             raise ValueError("`time_shift_type` must either be 'exponential' or 'linear'.")
-        self._shift = self.config.shift
+        self._lay_out_training(1.0 if self.shift_is_auto else self._shift)
+
+    def _lay_out_training(self, shift: Any) -> None:
+        """The grid of training, whose ends are those of every schedule."""
         steps = self.config.num_train_timesteps
         sigmas = np.linspace(1, steps, steps, dtype=np.float32)[::-1] / np.float32(steps)
         if not self.config.use_dynamic_shifting:
-            sigmas = self._shifted(sigmas)
+            sigmas = _shifted(sigmas, shift)
         self.sigmas = sigmas.astype(np.float32)
         self.timesteps = self.sigmas * np.float32(steps)
         self.sigma_max, self.sigma_min = float(self.sigmas[0]), float(self.sigmas[-1])
 
-    @property
-    def shift(self) -> float:
-        """The shift in use."""
-        return self._shift
+    def settle_shift(self, shift: float) -> None:
+        super().settle_shift(shift)
+        if self.shift_is_auto:
+            self._lay_out_training(self.shift)
 
     def set_shift(self, shift: float) -> None:
         """Sets the shift of later schedules; as in diffusers, sigma_min stays that of the constructor's shift."""
         self._shift = shift
-
-    def _shifted(self, sigmas: np.ndarray) -> np.ndarray:
-        return self._shift * sigmas / (1 + (self._shift - 1) * sigmas)
 
     def _dynamically_shifted(self, sigmas: np.ndarray, mu: float) -> np.ndarray:
         factor = math.exp(mu) if self.config.time_shift_type == "exponential" else mu
@@ -119,7 +121,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
             grid = np.asarray(timesteps, dtype=np.float32) / steps
         else:
             grid = np.linspace(self.sigma_max * steps, self.sigma_min * steps, count) / steps
-        grid = self._dynamically_shifted(grid, mu) if self.config.use_dynamic_shifting else self._shifted(grid)
+        grid = self._dynamically_shifted(grid, mu) if self.config.use_dynamic_shifting else _shifted(grid, self.shift)
         if self.config.shift_terminal:
             remainder = 1 - grid
             grid = 1 - remainder / (remainder[-1] / (1 - self.config.shift_terminal))
@@ -157,3 +159,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
         sample = float32(sample)
         sigma = self._sigmas_at(timestep, sample.ndim)
         return sigma * float32(noise) + (1 - sigma) * sample
+
+
+def _shifted(sigmas: np.ndarray, shift: float) -> np.ndarray:
+    return shift * sigmas / (1 + (shift - 1) * sigmas)

@@ -13,6 +13,7 @@ import numpy as np
 from wanoffload.configuration import FrozenDict, read_json
 
 CONFIG_NAME = "scheduler_config.json"
+AUTO_SHIFT = "auto"
 MOST_TRAIN_TIMESTEPS = 1_000_000  # a damaged configuration must not ask for gigabytes of schedule
 
 
@@ -30,12 +31,14 @@ class Scheduler:
     """Base of the schedulers.
 
     A subclass names its options and their defaults in ``OPTIONS``, computes ``sigmas`` and ``timesteps`` in
-    ``set_timesteps`` and advances the sample in ``step``.
+    ``set_timesteps`` and advances the sample in ``step``. Its option ``SHIFT`` is a number, or ``"auto"``: then a
+    pipeline puts in force, call by call, the shift that its model was published with for the size of the video.
     """
 
     order = 1
     init_noise_sigma = 1.0
     OPTIONS: Mapping[str, Any] = {}
+    SHIFT = "flow_shift"
 
     def __init__(self, **options: Any) -> None:
         unknown = [name for name in options if name not in self.OPTIONS]
@@ -51,6 +54,8 @@ class Scheduler:
             raise ValueError(
                 f"`num_train_timesteps` has to be an integer from 1 to {MOST_TRAIN_TIMESTEPS} but is {steps!r}."
             )
+        self._shift: Any = self.config.get(self.SHIFT)
+        self._published_shift: float | None = None
         self.num_inference_steps: int | None = None
         self._step_index: int | None = None
         self._begin_index: int | None = None
@@ -109,6 +114,32 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={self.config[name]!r}' for name in self.OPTIONS)})"
+
+    @property
+    def shift_is_auto(self) -> bool:
+        """Whether the shift is to be the one that the model was published with."""
+        return isinstance(self._shift, str) and self._shift == AUTO_SHIFT
+
+    def settle_shift(self, shift: float) -> None:
+        """Says what "auto" means in the schedules that follow; a shift that is a number stays as it is."""
+        if self.shift_is_auto:
+            self._published_shift = float(shift)
+
+    @property
+    def shift(self) -> Any:
+        """The shift in use.
+
+        Raises:
+            ValueError: It is "auto", and nobody has said yet what that means.
+        """
+        if not self.shift_is_auto:
+            return self._shift
+        if self._published_shift is None:
+            raise ValueError(
+                f"`{self.SHIFT}='auto'` is settled by a pipeline, which knows the model and the size of the video. "
+                "Call the pipeline, or give a number."
+            )
+        return self._published_shift
 
     def _begin(self, timesteps: np.ndarray, sigmas: np.ndarray) -> None:
         self.timesteps, self.sigmas = timesteps, sigmas

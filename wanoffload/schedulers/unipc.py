@@ -21,7 +21,8 @@ class UniPCMultistepScheduler(Scheduler):
         num_train_timesteps: Timesteps of training.
         solver_order: 1, 2 or 3.
         solver_type: "bh1" or "bh2".
-        flow_shift: Shift s of f(u) = s u / (1 + (s - 1) u): 3.0 for 480p, 5.0 for 720p.
+        flow_shift: Shift s of f(u) = s u / (1 + (s - 1) u), or ``"auto"``: the one that a pipeline's model was
+            published with for the size it is asked for (image to video: 3.0 at 480p, 5.0 at 720p).
         lower_order_final: Order falls towards the last steps; needed with a final sigma of zero.
         disable_corrector: Positions after which the next step does not correct.
         final_sigmas_type: "zero" or "sigma_min".
@@ -126,7 +127,7 @@ class UniPCMultistepScheduler(Scheduler):
             factor = math.exp(mu) if self.config.time_shift_type == "exponential" else mu
             grid = factor / (factor + (1 / grid - 1))
         else:
-            shift = self.config.flow_shift
+            shift = self.shift
             grid = shift * grid / (1 + (shift - 1) * grid)
         if self.config.shift_terminal:
             remainder = 1 - grid
