@@ -81,9 +81,11 @@ class Transformer(Component):
         policy: Mapping[str, Any],
         unfolded: bool = False,
         images: tuple[int, Sequence[int]] | None = None,
+        second: Transformer | None = None,
     ) -> Plan:
         """frames, height, width of the latents; text: (rows, real) of each batch item; images: rows of an image
-        embedding, and the index of the embedding that each batch item attends to."""
+        embedding, and the index of the embedding that each batch item attends to. second: another Transformer of the
+        same shape that takes turns with this one in one Exec, sharing ring and arena."""
 
 class VaeDecoder(Component):
     """A WAN VAE's decoder. dtype: float32, bfloat16 or float16.
@@ -184,12 +186,19 @@ class Exec:
     ) -> None:
         """Transformer: (rows, embeds [real, text_dim]) of each batch item; starts a generation. Call again when texts
         or images change; their sizes are the plan's. follow: a step comes next (its first weights are prefetched).
-        images: embeddings [count, rows, image_dim]; image_of: the index of each batch item's, as planned."""
+        images: embeddings [count, rows, image_dim]; image_of: the index of each batch item's, as planned. Of two
+        experts both are prepared."""
     def step(
-        self, latents: NDArray[np.float32], timesteps: NDArray[np.float32], follow: bool = False
+        self,
+        latents: NDArray[np.float32],
+        timesteps: NDArray[np.float32],
+        follow: bool = False,
+        expert: int = 0,
+        next_expert: int | None = None,
     ) -> NDArray[np.float32]:
         """Transformer: latents [B, C, F, h, w], timesteps [B] -> velocity [B, C_out, F, h, w]. follow: another step
-        comes next."""
+        comes next. expert: whose step it is, 1 being the plan's second; next_expert: whose comes next, where that is
+        another's."""
     def decode(
         self, latent: NDArray[np.float32], first: bool, follow: bool = False, clamp: bool = True
     ) -> NDArray[np.float32]:
@@ -199,8 +208,8 @@ class Exec:
         """Gives memory back; returns the fields of wo_report. Further calls return the same numbers."""
     def trace(self) -> dict[str, Any] | None:
         """Of a closed Exec whose plan was made while its engine records: "events", dicts of lane ("read", "copy",
-        "compute", "stall"), group (its name or None), pass (from 1; 0 is loading), thread, bytes, begin, end (seconds,
-        as time.monotonic() counts them) and held (of "copy": when the group had a place in the ring); and "dropped",
+        "compute", "stall"), group (its name or None), expert, pass (from 1; 0 is loading), thread, bytes, begin, end
+        (seconds, as time.monotonic() counts them) and held (of "copy": when the group had a place in the ring); and "dropped",
         how many there was no room for. Else None."""
     def __enter__(self) -> Exec: ...
     def __exit__(self, *args: object) -> None: ...

@@ -8,6 +8,9 @@
  * for those of a new one at the same address. */
 uint64_t wo_component_serial(const wo_component *c);
 
+/* WO_ECHECKPOINT, naming the first difference, unless either's weights fit where the other's do. */
+wo_status wo_component_check_alike(const wo_component *a, const wo_component *b, wo_error *err);
+
 /* Elements that a conversion cannot part: one, or one output channel of a convolution. */
 int64_t wo_param_granule(const wo_param *p);
 /* Bytes at rest of the rows that are read, and where in the file they begin. */

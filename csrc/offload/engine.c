@@ -37,7 +37,7 @@ void wo_engine_destroy(wo_engine *e) {
     if (e->open != NULL)
         wo_exec_close(e->open, NULL);
     if (e->compute != NULL && e->copy != NULL) {
-        wo_holding_drop(e, 0, false, NULL);
+        wo_holding_drop(e, 0, false);
         wo_engine_release_arena(e);
     }
     wo_reader_destroy(e->reader);
@@ -91,17 +91,12 @@ wo_status wo_engine_reserve(wo_engine *e, size_t bytes, wo_error *err) {
     return WO_OK;
 }
 
-/* What an open exec stands on stays. */
-static const wo_holding *spared(const wo_engine *e) {
-    return e->open != NULL ? e->open->holding : NULL;
-}
-
 void wo_engine_drop(wo_engine *e, const wo_component *c) {
-    wo_holding_drop(e, c != NULL ? wo_component_serial(c) : 0, false, spared(e));
+    wo_holding_drop(e, c != NULL ? wo_component_serial(c) : 0, false);
 }
 
 void wo_engine_drop_residents(wo_engine *e, const wo_component *c) {
-    wo_holding_drop(e, c != NULL ? wo_component_serial(c) : 0, true, spared(e));
+    wo_holding_drop(e, c != NULL ? wo_component_serial(c) : 0, true);
 }
 
 void wo_engine_get_held(const wo_engine *e, wo_engine_held *out) {

@@ -28,12 +28,17 @@ typedef struct wo_engine_held {
 void wo_engine_get_held(const wo_engine *e, wo_engine_held *out);
 
 /* Opens the component for running under a plan: checks that its files are unchanged, loads residents and host slabs that are not
- * there yet (reused from an earlier exec of an equal plan), creates nothing later. Fails with WO_EBUSY while another exec is open. */
+ * there yet (reused from an earlier exec of an equal plan), for every expert of the plan, of which c is the first; creates nothing later. Fails with WO_EBUSY while another exec is open. */
 wo_status wo_exec_open(wo_engine *e, const wo_component *c, wo_plan *plan, wo_exec **out, wo_error *err);
 /* Runs one pass: schedule, prefetch, the model's forward, then waits for the compute stream. next: the pass that will follow, whose first
  * groups are prefetched while this one ends; -1 = none follows (nothing is prefetched). A pass other than the announced one is legal:
  * what was prefetched is let go. A failed or cancelled pass leaves the exec fit only for close. */
 wo_status wo_exec_run(wo_exec *x, const void *model, wo_forward_fn forward, int pass, int next, const void *request, wo_error *err);
+/* A pass of one of the plan's experts; model is that expert's. next.pass -1: none follows. */
+typedef struct wo_turn {
+    int pass, expert;
+} wo_turn;
+wo_status wo_exec_run_turn(wo_exec *x, const void *model, wo_forward_fn forward, wo_turn turn, wo_turn next, const void *request, wo_error *err);
 /* The trace so far, which is the caller's from now on; the exec records no more. Waits for the streams. NULL when the plan has none. */
 wo_trace *wo_exec_take_trace(wo_exec *x);
 /* Waits for the streams, fills the report, gives everything back except residents and slabs. */

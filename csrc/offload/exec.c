@@ -108,9 +108,11 @@ wo_status wo_exec_keep(wo_exec *x, uint64_t key, bool host, wo_dtype dtype, int 
     if (at < 0 || record->keeps[at].bytes != wo_tensor_bytes(&t) || record->keeps[at].host != host)
         WO_FAIL(err, WO_EINTERNAL, "%s, pass %d: kept memory %" PRIu64 " of %zu bytes is not planned", wo_component_name(x->component), x->pass, key,
                 wo_tensor_bytes(&t));
-    t.data = (host ? x->host_keep : x->arena + x->plan->keep_offset) + record->keeps[at].offset;
-    *fresh = !x->kept[at];
-    x->kept[at] = true;
+    size_t expert = (size_t)x->expert, own = expert * (host ? record->host_keep_bytes : record->keep_bytes);
+    bool *kept = &x->kept[expert * record->keep_count + (size_t)at];
+    t.data = (host ? x->host_keep : x->arena + x->plan->keep_offset) + own + record->keeps[at].offset;
+    *fresh = !*kept;
+    *kept = true;
     x->keep_cursor = (size_t)at + 1;
     *out = t;
     return WO_OK;
@@ -147,7 +149,7 @@ static wo_status step(wo_exec *x, const wo_layer *layer, bool done, size_t *even
 
 /* From here on the compute stream works with this group, or before the first. */
 static wo_status trace_compute(wo_exec *x, int32_t group, wo_error *err) {
-    return wo_trace_cut(x->engine->trace, x->compute, WO_LANE_COMPUTE, group, x->passes + 1, 0, err);
+    return wo_trace_cut(x->engine->trace, x->compute, WO_LANE_COMPUTE, group < 0 ? -1 : wo_plan_group_number(x->plan, x->expert, (size_t)group), x->passes + 1, 0, err);
 }
 
 wo_status wo_exec_use(wo_exec *x, const wo_layer *layer, const wo_tensor **params, wo_error *err) {
@@ -160,7 +162,7 @@ wo_status wo_exec_use(wo_exec *x, const wo_layer *layer, const wo_tensor **param
         WO_TRY(visit->streamed >= 0 ? wo_streamer_acquire(&x->streamer, visit->streamed, err) : trace_compute(x, visit->group, err));
         wo_trace_note_alive(x->engine->trace, x->live_bytes);
     }
-    char *slab = visit->streamed >= 0 ? wo_streamer_slab(&x->streamer, visit->streamed) : x->holding->residents + x->plan->groups.offsets[visit->group];
+    char *slab = visit->streamed >= 0 ? wo_streamer_slab(&x->streamer, visit->streamed) : x->holding[x->expert]->residents + x->plan->groups.offsets[visit->group];
     wo_tensor *views = x->params[layer->index];
     for (int32_t i = 0; i < layer->params; i++) {
         views[i] = layer->param[i].shape_of_use;
@@ -213,16 +215,20 @@ void wo_exec_reset_pass(wo_exec *x) {
     x->failure = (wo_error){.code = WO_OK};
 }
 
-static wo_status begin_pass(wo_exec *x, int pass, int next, wo_error *err) {
+static wo_status begin_pass(wo_exec *x, wo_turn turn, wo_turn next, wo_error *err) {
     wo_engine *e = x->engine;
+    x->component = x->plan->expert[turn.expert];
     WO_TRY(wo_store_check_unchanged(wo_component_store(x->component), err));
+    if (next.pass >= 0 && next.expert != turn.expert)
+        WO_TRY(wo_store_check_unchanged(wo_component_store(x->plan->expert[next.expert]), err));
     wo_exec_reset_pass(x);
-    x->pass = pass;
+    x->pass = turn.pass;
+    x->expert = turn.expert;
     for (int i = 0; i < WO_EDGE_COUNT; i++)
         e->delays[i] = 0;
     e->device->stream->set_cancel(e->device, &e->cancel);
     WO_TRY(trace_compute(x, -1, err));
-    return wo_streamer_begin(&x->streamer, pass, next, err);
+    return wo_streamer_begin(&x->streamer, turn, next, err);
 }
 
 /* The model has called everything that was recorded, and what it left allocated dies here. */
@@ -237,18 +243,22 @@ static wo_status end_pass(wo_exec *x, wo_error *err) {
     return wo_trace_cut(x->engine->trace, x->compute, WO_LANE_NONE, -1, 0, 0, err);
 }
 
-wo_status wo_exec_run(wo_exec *x, const void *model, wo_forward_fn forward, int pass, int next, const void *request, wo_error *err) {
+static bool is_turn(const wo_exec *x, wo_turn turn) {
+    return turn.pass >= 0 && turn.pass < x->plan->record->passes && turn.expert >= 0 && turn.expert < x->plan->experts;
+}
+
+wo_status wo_exec_run_turn(wo_exec *x, const void *model, wo_forward_fn forward, wo_turn turn, wo_turn next, const void *request, wo_error *err) {
     wo_error own;
     wo_engine *e = x->engine;
-    int passes = x->plan->record->passes;
     err = err != NULL ? err : &own;
     if (x->failed)
         WO_FAIL(err, WO_EINTERNAL, "%s: a pass failed before; this exec can only be closed", wo_component_name(x->component));
-    if (pass < 0 || pass >= passes || next < -1 || next >= passes)
-        WO_FAIL(err, WO_EINTERNAL, "%s: there is no pass %d followed by %d; it has %d", wo_component_name(x->component), pass, next, passes);
-    wo_status status = begin_pass(x, pass, next, err);
+    if (!is_turn(x, turn) || (next.pass != -1 && !is_turn(x, next)))
+        WO_FAIL(err, WO_EINTERNAL, "%s: there is no pass %d of expert %d followed by %d of %d; it has %d of %d", wo_component_name(x->component),
+                turn.pass, turn.expert, next.pass, next.expert, x->plan->record->passes, x->plan->experts);
+    wo_status status = begin_pass(x, turn, next, err);
     if (status == WO_OK)
-        status = forward(model, x, pass, request, err);
+        status = forward(model, x, turn.pass, request, err);
     if (status == WO_OK)
         status = end_pass(x, err);
     if (status == WO_OK)
@@ -260,4 +270,8 @@ wo_status wo_exec_run(wo_exec *x, const void *model, wo_forward_fn forward, int 
         x->passes++;
     x->pass = -1;
     return status;
+}
+
+wo_status wo_exec_run(wo_exec *x, const void *model, wo_forward_fn forward, int pass, int next, const void *request, wo_error *err) {
+    return wo_exec_run_turn(x, model, forward, (wo_turn){.pass = pass}, (wo_turn){.pass = next}, request, err);
 }

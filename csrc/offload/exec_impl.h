@@ -19,7 +19,7 @@ typedef struct wo_touch {
 } wo_touch;
 
 struct wo_exec {
-    const wo_component *component;
+    const wo_component *component; /* the expert whose pass runs, or ran last */
     wo_device *device;
     wo_stream *compute;
     wo_knobs knobs;
@@ -27,15 +27,15 @@ struct wo_exec {
 
     wo_engine *engine;
     wo_plan *plan;
-    wo_holding *holding;
+    wo_holding *holding[WO_MAX_EXPERTS];
     wo_loader *loader;
     wo_streamer streamer;
     wo_ring_slot *slots;
     wo_tensor (*params)[WO_LAYER_MAX_PARAMS]; /* by layer */
     char *arena, *host_keep;
-    bool *kept;            /* by keep of the record: asked for before */
+    bool *kept;            /* by expert and keep of the record: asked for before */
 
-    int pass;              /* the running one, -1 between passes */
+    int pass, expert;      /* the running one, pass -1 between passes */
     size_t use_cursor;     /* into the record's uses */
     size_t block_cursor;   /* into the record's allocations */
     size_t keep_cursor;    /* where the next keep is likely to be found */

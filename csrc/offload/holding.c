@@ -5,7 +5,7 @@
 #include "offload/table.h"
 
 static size_t wanted_slab_bytes(const wo_plan *plan) {
-    return plan->summary.host_slab_bytes;
+    return plan->slab_bytes;
 }
 
 static void release_residents(wo_engine *e, wo_holding *h) {
@@ -22,11 +22,11 @@ static void release_slabs(wo_engine *e, wo_holding *h) {
     h->slab_bytes = 0;
 }
 
-void wo_holding_drop(wo_engine *e, uint64_t serial, bool residents_only, const wo_holding *spared) {
+void wo_holding_drop(wo_engine *e, uint64_t serial, bool residents_only) {
     wo_engine_quiesce(e);
     for (wo_holding **link = &e->holdings; *link != NULL;) {
         wo_holding *h = *link;
-        if (h == spared || (serial != 0 && h->component != serial)) {
+        if (h->in_use || (serial != 0 && h->component != serial)) {
             link = &h->next;
             continue;
         }
@@ -42,8 +42,8 @@ void wo_holding_drop(wo_engine *e, uint64_t serial, bool residents_only, const w
     }
 }
 
-static bool same_residency(const wo_holding *h, const wo_plan *plan) {
-    if (h->component != plan->component_serial || h->group_count != plan->groups.count)
+static bool same_residency(const wo_holding *h, const wo_plan *plan, int expert) {
+    if (h->component != plan->serial[expert] || h->group_count != plan->groups.count)
         return false;
     for (size_t i = 0; i < h->group_count; i++) {
         const wo_held_group *a = &h->groups[i];
@@ -54,7 +54,7 @@ static bool same_residency(const wo_holding *h, const wo_plan *plan) {
     return true;
 }
 
-static wo_status add_holding(wo_engine *e, const wo_plan *plan, wo_holding **out, wo_error *err) {
+static wo_status add_holding(wo_engine *e, const wo_plan *plan, int expert, wo_holding **out, wo_error *err) {
     wo_holding *h = wo_table_create(1, sizeof *h, "a holding", err);
     wo_held_group *groups = h != NULL ? wo_table_create(plan->groups.count, sizeof *groups, "a holding", err) : NULL;
     if (groups == NULL) {
@@ -63,55 +63,57 @@ static wo_status add_holding(wo_engine *e, const wo_plan *plan, wo_holding **out
     }
     for (size_t i = 0; i < plan->groups.count; i++)
         groups[i] = (wo_held_group){plan->groups.groups[i].first_layer, plan->groups.groups[i].layers, plan->groups.groups[i].tier};
-    *h = (wo_holding){.next = e->holdings, .component = plan->component_serial, .groups = groups, .group_count = plan->groups.count};
+    *h = (wo_holding){.next = e->holdings, .component = plan->serial[expert], .groups = groups, .group_count = plan->groups.count, .in_use = true};
     e->holdings = h;
     *out = h;
     return WO_OK;
 }
 
-wo_status wo_holding_find(wo_engine *e, const wo_plan *plan, wo_holding **out, wo_error *err) {
+wo_status wo_holding_find(wo_engine *e, const wo_plan *plan, int expert, wo_holding **out, wo_error *err) {
     *out = NULL;
     bool others = false;
     for (wo_holding *h = e->holdings; h != NULL; h = h->next) {
-        if (same_residency(h, plan))
+        if (same_residency(h, plan, expert))
             *out = h;
         else
-            others = others || h->component == plan->component_serial;
+            others = others || h->component == plan->serial[expert];
     }
+    if (*out != NULL)
+        (*out)->in_use = true;
     if (others)
-        wo_holding_drop(e, plan->component_serial, false, *out);
-    return *out != NULL ? WO_OK : add_holding(e, plan, out, err);
+        wo_holding_drop(e, plan->serial[expert], false);
+    return *out != NULL ? WO_OK : add_holding(e, plan, expert, out, err);
 }
 
 bool wo_holding_is_full(const wo_holding *h, const wo_plan *plan) {
-    return h->resident_bytes == plan->summary.resident_bytes && h->slab_bytes >= wanted_slab_bytes(plan);
+    return h->resident_bytes == plan->groups.resident_bytes && h->slab_bytes >= wanted_slab_bytes(plan);
 }
 
-static wo_status load_group(wo_loader *loader, const wo_plan *plan, size_t i, char *base, wo_stream *stream, uint64_t *bytes, wo_error *err) {
-    wo_load load = {.group = &plan->groups.groups[i], .layer_offset = plan->groups.layer_offset, .dst = base + plan->groups.offsets[i],
-                    .index = (int32_t)i, .stream = stream};
+static wo_status load_group(wo_loader *loader, const wo_plan *plan, int expert, size_t i, char *base, wo_stream *stream, uint64_t *bytes, wo_error *err) {
+    wo_load load = {.component = plan->expert[expert], .group = &plan->groups.groups[i], .layer_offset = plan->groups.layer_offset, .dst = base + plan->groups.offsets[i],
+                    .index = wo_plan_group_number(plan, expert, i), .stream = stream};
     *bytes += load.group->bytes;
     return wo_loader_enqueue(loader, &load, err);
 }
 
-static wo_status fill_slabs(wo_engine *e, const wo_plan *plan, wo_loader *loader, char *slabs, uint64_t *bytes, wo_error *err) {
+static wo_status fill_slabs(wo_engine *e, const wo_plan *plan, int expert, wo_loader *loader, char *slabs, uint64_t *bytes, wo_error *err) {
     for (size_t i = 0; i < plan->groups.count; i++)
         if (plan->groups.groups[i].tier == WO_TIER_HOST || plan->resident_slabs)
-            WO_TRY(load_group(loader, plan, i, slabs, NULL, bytes, err));
+            WO_TRY(load_group(loader, plan, expert, i, slabs, NULL, bytes, err));
     wo_reader_drain(e->reader);
     return e->device->stream->sync(e->copy, err);
 }
 
-static wo_status fill_residents(wo_engine *e, const wo_plan *plan, wo_loader *loader, const char *slabs, char *residents, uint64_t *bytes,
-                                wo_error *err) {
+static wo_status fill_residents(wo_engine *e, const wo_plan *plan, int expert, wo_loader *loader, const char *slabs, char *residents,
+                                uint64_t *bytes, wo_error *err) {
     for (size_t i = 0; i < plan->groups.count; i++) {
         const wo_plan_group *group = &plan->groups.groups[i];
         if (group->tier != WO_TIER_DEVICE)
             continue;
         size_t at = plan->groups.offsets[i];
-        WO_TRY(wo_trace_cut(e->trace, e->copy, WO_LANE_COPY, (int32_t)i, 0, group->bytes, err));
+        WO_TRY(wo_trace_cut(e->trace, e->copy, WO_LANE_COPY, wo_plan_group_number(plan, expert, i), 0, group->bytes, err));
         if (slabs == NULL)
-            WO_TRY(load_group(loader, plan, i, residents, e->copy, bytes, err));
+            WO_TRY(load_group(loader, plan, expert, i, residents, e->copy, bytes, err));
         else
             WO_TRY(wo_engine_copy(e, e->copy, residents + at, slabs + at, group->bytes, err));
     }
@@ -119,10 +121,10 @@ static wo_status fill_residents(wo_engine *e, const wo_plan *plan, wo_loader *lo
     return e->device->stream->sync(e->copy, err);
 }
 
-static wo_status fill_missing_slabs(wo_engine *e, wo_holding *h, const wo_plan *plan, wo_loader *loader, uint64_t *bytes, wo_error *err) {
+static wo_status fill_missing_slabs(wo_engine *e, wo_holding *h, const wo_plan *plan, int expert, wo_loader *loader, uint64_t *bytes, wo_error *err) {
     void *memory;
     WO_TRY(e->device->memory->host_alloc(e->device, wanted_slab_bytes(plan), "host slabs of weights", &memory, err));
-    wo_status status = fill_slabs(e, plan, loader, memory, bytes, err);
+    wo_status status = fill_slabs(e, plan, expert, loader, memory, bytes, err);
     h->slabs = memory;
     h->slab_bytes = wanted_slab_bytes(plan);
     if (status != WO_OK) {
@@ -132,12 +134,13 @@ static wo_status fill_missing_slabs(wo_engine *e, wo_holding *h, const wo_plan *
     return status;
 }
 
-static wo_status fill_missing_residents(wo_engine *e, wo_holding *h, const wo_plan *plan, wo_loader *loader, uint64_t *bytes, wo_error *err) {
+static wo_status fill_missing_residents(wo_engine *e, wo_holding *h, const wo_plan *plan, int expert, wo_loader *loader, uint64_t *bytes,
+                                        wo_error *err) {
     void *memory;
-    WO_TRY(e->device->memory->alloc(e->device, plan->summary.resident_bytes, "resident weights", &memory, err));
-    wo_status status = fill_residents(e, plan, loader, plan->resident_slabs ? h->slabs : NULL, memory, bytes, err);
+    WO_TRY(e->device->memory->alloc(e->device, plan->groups.resident_bytes, "resident weights", &memory, err));
+    wo_status status = fill_residents(e, plan, expert, loader, plan->resident_slabs ? h->slabs : NULL, memory, bytes, err);
     h->residents = memory;
-    h->resident_bytes = plan->summary.resident_bytes;
+    h->resident_bytes = plan->groups.resident_bytes;
     if (status != WO_OK) {
         wo_engine_quiesce(e);
         release_residents(e, h);
@@ -145,10 +148,10 @@ static wo_status fill_missing_residents(wo_engine *e, wo_holding *h, const wo_pl
     return status;
 }
 
-wo_status wo_holding_fill(wo_engine *e, wo_holding *h, const wo_plan *plan, wo_loader *loader, uint64_t *bytes_loaded, wo_error *err) {
+wo_status wo_holding_fill(wo_engine *e, wo_holding *h, const wo_plan *plan, int expert, wo_loader *loader, uint64_t *bytes_loaded, wo_error *err) {
     if (h->slab_bytes < wanted_slab_bytes(plan))
-        WO_TRY(fill_missing_slabs(e, h, plan, loader, bytes_loaded, err));
-    if (h->resident_bytes < plan->summary.resident_bytes)
-        WO_TRY(fill_missing_residents(e, h, plan, loader, bytes_loaded, err));
+        WO_TRY(fill_missing_slabs(e, h, plan, expert, loader, bytes_loaded, err));
+    if (h->resident_bytes < plan->groups.resident_bytes)
+        WO_TRY(fill_missing_residents(e, h, plan, expert, loader, bytes_loaded, err));
     return WO_OK;
 }

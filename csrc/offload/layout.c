@@ -35,27 +35,28 @@ static void lay_out_host(wo_plan *plan, const wo_device *device, const wo_policy
     bool whole = choice->level == WO_LEVEL_RESIDENT || choice->level == WO_LEVEL_MODEL;
     plan->resident_slabs = choice->level == WO_LEVEL_MODEL && choice->tier == WO_TIER_HOST;
     bool slabs = choice->tier == WO_TIER_HOST && (!whole || plan->resident_slabs);
-    s->host_slab_bytes = slabs ? (plan->resident_slabs ? plan->groups.resident_bytes : plan->groups.streamed_bytes) : 0;
-    for (size_t i = 0; i < plan->groups.count; i++) {
-        const wo_plan_group *group = &plan->groups.groups[i];
+    plan->slab_bytes = slabs ? (plan->resident_slabs ? plan->groups.resident_bytes : plan->groups.streamed_bytes) : 0;
+    s->host_slab_bytes = s->experts * plan->slab_bytes;
+    for (size_t i = 0; i < s->experts * plan->groups.count; i++) {
+        const wo_plan_group *group = &plan->groups.groups[i % plan->groups.count];
         bool to_host = group->tier == WO_TIER_HOST || plan->resident_slabs;
-        size_t bytes = wo_arena_round(staging_for(plan->component, group, to_host || device->memory->host_addressable));
+        size_t bytes = wo_arena_round(staging_for(plan->expert[i / plan->groups.count], group, to_host || device->memory->host_addressable));
         plan->staging_slot_bytes = bytes > plan->staging_slot_bytes ? bytes : plan->staging_slot_bytes;
     }
     plan->readers = policy->readers > 0 ? policy->readers : WO_DEFAULT_READERS;
     plan->staging_slots = (size_t)plan->readers + 2;
     s->staging_bytes = plan->staging_slots * plan->staging_slot_bytes;
-    s->host_keep_bytes = plan->record->host_keep_bytes;
+    s->host_keep_bytes = s->experts * plan->record->host_keep_bytes;
     s->fixed_bytes = (size_t)device->fixed_bytes + wo_loader_fixed_bytes() + wo_trace_bytes(policy->trace_spans);
     s->ram = s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes + (device->memory->host_addressable ? s->vram : 0);
 }
 
 static void lay_out_device(wo_plan *plan) {
     wo_plan_summary *s = &plan->summary;
-    s->resident_bytes = plan->groups.resident_bytes;
-    s->streamed_bytes = plan->groups.streamed_bytes;
+    s->resident_bytes = s->experts * plan->groups.resident_bytes;
+    s->streamed_bytes = s->experts * plan->groups.streamed_bytes;
     s->ring_bytes = plan->ring.capacity;
-    s->keep_bytes = plan->record->keep_bytes;
+    s->keep_bytes = s->experts * plan->record->keep_bytes;
     s->activation_bytes = plan->record->activation_bytes;
     plan->keep_offset = s->ring_bytes;
     plan->activation_offset = s->ring_bytes + s->keep_bytes;
@@ -73,7 +74,7 @@ static void lay_out_device(wo_plan *plan) {
 }
 
 static wo_status lay_out(wo_plan *plan, const wo_device *device, const wo_policy *policy, const wo_plan_choice *choice, wo_error *err) {
-    const wo_component *c = plan->component;
+    const wo_component *c = plan->expert[0];
     bool whole = choice->level == WO_LEVEL_RESIDENT || choice->level == WO_LEVEL_MODEL;
     wo_tier tier = whole ? WO_TIER_DEVICE : choice->tier;
     WO_TRY(wo_groups_make(&plan->groups, c, plan->record, choice->level, policy->blocks_per_group, tier, err));
@@ -94,21 +95,25 @@ static wo_status lay_out(wo_plan *plan, const wo_device *device, const wo_policy
     s->knobs = plan->record->knobs;
     s->groups = plan->groups.count;
     s->passes = (size_t)plan->record->passes;
-    s->weight_bytes = wo_component_bytes(c);
+    s->experts = (size_t)plan->experts;
+    s->weight_bytes = s->experts * wo_component_bytes(c);
     lay_out_device(plan);
     lay_out_host(plan, device, policy, choice);
     return WO_OK;
 }
 
-wo_status wo_plan_lay_out(const wo_component *c, wo_record *record, const wo_device *device, const wo_policy *policy,
+wo_status wo_plan_lay_out(const wo_component *const *experts, int count, wo_record *record, const wo_device *device, const wo_policy *policy,
                           const wo_plan_choice *choice, wo_plan **out, wo_error *err) {
     wo_plan *plan = wo_table_create(1, sizeof *plan, "a plan", err);
     *out = NULL;
     if (plan == NULL)
         return WO_ENOMEMORY;
     atomic_init(&plan->references, 1);
-    plan->component = c;
-    plan->component_serial = wo_component_serial(c);
+    plan->experts = count;
+    for (int i = 0; i < count; i++) {
+        plan->expert[i] = experts[i];
+        plan->serial[i] = wo_component_serial(experts[i]);
+    }
     plan->record = wo_record_retain(record);
     wo_status status = lay_out(plan, device, policy, choice, err);
     if (status == WO_OK)

@@ -35,7 +35,6 @@ typedef struct piece {
 struct wo_loader {
     wo_engine *engine;
     wo_device *device;
-    const wo_component *component;
     wo_event *filled;  /* expected of readers */
     wo_event *drained; /* recorded on the stream that converts */
     piece pieces[PIECES];
@@ -53,14 +52,13 @@ size_t wo_loader_staging_bytes(const wo_loader *l) {
     return l != NULL ? l->slots * l->slot_bytes : 0;
 }
 
-wo_status wo_loader_open(wo_engine *e, const wo_component *c, size_t staging_slots, size_t staging_slot_bytes, wo_loader **out, wo_error *err) {
+wo_status wo_loader_open(wo_engine *e, size_t staging_slots, size_t staging_slot_bytes, wo_loader **out, wo_error *err) {
     *out = NULL;
     wo_loader *l = wo_table_create(1, sizeof *l, "the loader", err);
     if (l == NULL)
         return WO_ENOMEMORY;
     l->engine = e;
     l->device = e->device;
-    l->component = c;
     l->slots = staging_slots;
     l->slot_bytes = staging_slot_bytes;
     void *staging = NULL;
@@ -154,7 +152,7 @@ static wo_status submit(wo_loader *l, const wo_load *load, const piece_range *r,
     p->filled = api->event_expect(l->filled);
     *filled = p->filled;
     l->next_piece++;
-    wo_read_request request = {.store = wo_component_store(l->component), .file = param->entry->file,
+    wo_read_request request = {.store = wo_component_store(load->component), .file = param->entry->file,
                                .offset = wo_param_file_offset(param) + (uint64_t)r->first * element, .bytes = (size_t)r->count * element,
                                .dst = r->direct ? r->dst : staging, .before = before_read, .after = after_read, .ctx = p,
                                .timed = p->trace != NULL ? note_read : NULL};
@@ -206,7 +204,7 @@ static wo_status enqueue_param(wo_loader *l, wo_load *load, const wo_param *p, c
 wo_status wo_loader_enqueue(wo_loader *l, wo_load *load, wo_error *err) {
     load->bytes_at_rest = 0;
     for (int32_t i = load->group->first_layer; i < load->group->first_layer + load->group->layers; i++) {
-        const wo_layer *layer = wo_component_layer(l->component, (size_t)i);
+        const wo_layer *layer = wo_component_layer(load->component, (size_t)i);
         for (int32_t j = 0; j < layer->params && !layer->read_by_row; j++) {
             char *dst = load->dst + load->layer_offset[i] + layer->param[j].slab_offset;
             WO_TRY(enqueue_param(l, load, &layer->param[j], dst, err));

@@ -8,6 +8,7 @@
 typedef struct wo_loader wo_loader;
 
 typedef struct wo_load {
+    const wo_component *component;
     const wo_plan_group *group;
     int32_t index;              /* the group's number, and the pass it is for: what a trace calls its reads */
     uint64_t pass;
@@ -20,7 +21,7 @@ typedef struct wo_load {
 } wo_load;
 
 /* Takes the staging slots; the readers are the engine's. */
-wo_status wo_loader_open(wo_engine *e, const wo_component *c, size_t staging_slots, size_t staging_slot_bytes, wo_loader **out, wo_error *err);
+wo_status wo_loader_open(wo_engine *e, size_t staging_slots, size_t staging_slot_bytes, wo_loader **out, wo_error *err);
 /* Waits for the readers. Whoever closes has waited for the streams. NULL is fine. */
 void wo_loader_close(wo_loader *l);
 /* Hands the group's pieces to the readers. Waits only while too many pieces are on their way. */

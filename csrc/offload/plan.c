@@ -23,7 +23,9 @@ typedef struct rung {
 static const rung LADDER[RUNGS] = {{.row_chunk = 2048}, {.row_chunk = 512}, {.state_on_host = true}, {.forget_text = true}, {.row_chunk = 128}};
 
 typedef struct planner {
-    const wo_component *component;
+    const wo_component *component; /* the first of the experts */
+    const wo_component *const *experts;
+    int expert_count;
     const void *model;
     wo_forward_fn forward;
     int passes;
@@ -121,7 +123,7 @@ static int64_t over(int64_t needed, int64_t budget) {
 static wo_status attempt(planner *pl, wo_record *recorded, const wo_plan_choice *choice, wo_plan **out, wo_error *err) {
     *out = NULL;
     wo_plan *plan;
-    WO_TRY(wo_plan_lay_out(pl->component, recorded, pl->device, pl->policy, choice, &plan, err));
+    WO_TRY(wo_plan_lay_out(pl->experts, pl->expert_count, recorded, pl->device, pl->policy, choice, &plan, err));
     int64_t vram = (int64_t)plan->summary.vram + pl->policy->vram_outside, ram = (int64_t)plan->summary.ram + pl->policy->ram_outside;
     int64_t excess = over(vram, pl->policy->vram) + over(ram, pl->policy->ram);
     if (excess == 0) {
@@ -159,7 +161,7 @@ static wo_status buy_residents(planner *pl, wo_record *recorded, wo_plan_choice 
 /* True when the weights alone are more than a budget: no knob makes it fit, and AUTO goes on to the next way. The one way
  * that was asked for is tried with every knob all the same, for its least need is what the refusal names. */
 static bool hopeless(const planner *pl, const wo_plan_choice *choice) {
-    int64_t bytes = (int64_t)wo_component_bytes(pl->component);
+    int64_t bytes = pl->expert_count * (int64_t)wo_component_bytes(pl->component);
     bool whole = choice->level == WO_LEVEL_RESIDENT || choice->level == WO_LEVEL_MODEL;
     bool in_ram = choice->tier == WO_TIER_HOST || (whole && pl->device->memory->host_addressable);
     return (whole && over(bytes + pl->policy->vram_outside, pl->policy->vram) > 0) ||
@@ -217,9 +219,18 @@ static wo_status refuse(const planner *pl, wo_error *err) {
 
 wo_status wo_plan_make(const wo_component *c, const void *model, wo_forward_fn forward, int passes, const void *request, const wo_device *device,
                        const wo_policy *policy, wo_plan **out, wo_error *err) {
+    return wo_plan_make_experts(&c, 1, model, forward, passes, request, device, policy, out, err);
+}
+
+wo_status wo_plan_make_experts(const wo_component *const *experts, int count, const void *model, wo_forward_fn forward, int passes,
+                               const void *request, const wo_device *device, const wo_policy *policy, wo_plan **out, wo_error *err) {
     *out = NULL;
     WO_TRY(check_policy(policy, passes, err));
-    planner pl = {.component = c, .model = model, .forward = forward, .passes = passes, .request = request, .device = device,
+    if (count < 1 || count > WO_MAX_EXPERTS)
+        WO_FAIL(err, WO_EVALUE, "a plan is for 1 to %d experts, not %d", (int)WO_MAX_EXPERTS, count);
+    for (int i = 1; i < count; i++)
+        WO_TRY(wo_component_check_alike(experts[0], experts[i], err));
+    planner pl = {.component = experts[0], .experts = experts, .expert_count = count, .model = model, .forward = forward, .passes = passes, .request = request, .device = device,
                   .policy = policy, .least_excess = -1};
     wo_plan *found = NULL;
     wo_status status = search(&pl, &found, err);

@@ -28,10 +28,17 @@ wo_policy wo_policy_default(void);
 
 typedef struct wo_plan wo_plan; /* immutable, counted */
 
+enum { WO_MAX_EXPERTS = 2 };
+
 /* Makes the dry runs and lays everything out. Errors: WO_EPLAN with err->shortfall and both numbers in the text when a budget
  * cannot hold (vram_needed, ram_needed are then the smallest that would do, together). */
 wo_status wo_plan_make(const wo_component *c, const void *model, wo_forward_fn forward, int passes, const void *request, const wo_device *device,
                        const wo_policy *policy, wo_plan **out, wo_error *err);
+/* The same for components of equal layers that take turns in one exec, as the experts of a model do: one ring and one arena serve all,
+ * and a pass of one may follow a pass of another with its first groups prefetched. Residents, slabs and what is kept between
+ * passes are planned for each. Layers that differ are WO_ECHECKPOINT. */
+wo_status wo_plan_make_experts(const wo_component *const *experts, int count, const void *model, wo_forward_fn forward, int passes,
+                               const void *request, const wo_device *device, const wo_policy *policy, wo_plan **out, wo_error *err);
 wo_plan *wo_plan_retain(wo_plan *plan);
 void wo_plan_release(wo_plan *plan);
 
@@ -53,6 +60,7 @@ typedef struct wo_plan_summary {
     wo_policy policy;
     wo_knobs knobs;
     size_t groups, passes;
+    size_t experts;          /* components that take turns; all sizes below are of all of them together */
     size_t weight_bytes;     /* of use, whole component */
     size_t resident_bytes;   /* in the device arena, for the whole exec */
     size_t streamed_bytes;   /* bytes of the groups that are streamed (each counted once) */

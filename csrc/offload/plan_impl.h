@@ -19,8 +19,9 @@ enum {
 
 struct wo_plan {
     atomic_int references;
-    const wo_component *component;
-    uint64_t component_serial;
+    const wo_component *expert[WO_MAX_EXPERTS]; /* one, mostly: the component */
+    uint64_t serial[WO_MAX_EXPERTS];
+    int experts;
     wo_record *record;
     wo_groups groups;
     wo_ring_size ring;
@@ -30,6 +31,7 @@ struct wo_plan {
     size_t keep_offset, activation_offset;
     int readers;
     size_t staging_slots, staging_slot_bytes;
+    size_t slab_bytes;   /* on the host, of each expert */
     bool resident_slabs; /* the residents are kept in host slabs too, so that they can be dropped and come back without the disk */
 };
 
@@ -41,9 +43,14 @@ typedef struct wo_plan_choice {
     double resident_fraction;
 } wo_plan_choice;
 
-/* Lays out a plan for this choice. The record is retained. Budgets are not looked at. */
-wo_status wo_plan_lay_out(const wo_component *c, wo_record *record, const wo_device *device, const wo_policy *policy,
+/* Lays out a plan for this choice. The record, made of the first expert, is retained. Budgets are not looked at. */
+wo_status wo_plan_lay_out(const wo_component *const *experts, int count, wo_record *record, const wo_device *device, const wo_policy *policy,
                           const wo_plan_choice *choice, wo_plan **out, wo_error *err);
+
+/* What a trace calls a group: those of the second expert come behind those of the first. */
+static inline int32_t wo_plan_group_number(const wo_plan *plan, int expert, size_t group) {
+    return (int32_t)((size_t)expert * plan->groups.count + group);
+}
 
 /* True when readers read this param's pieces straight to where it is used. */
 static inline bool wo_param_reads_directly(const wo_param *p, bool host_addressable) {

@@ -20,7 +20,7 @@ static wo_status allocate_tables(wo_exec *x, wo_error *err) {
     }
     x->slots = wo_table_create(wo_ring_slot_count(&x->plan->groups), sizeof *x->slots, "the ring's slots", err);
     x->params = wo_table_create(wo_component_layers(x->component), sizeof *x->params, "views of weights", err);
-    x->kept = wo_table_create(record->keep_count, sizeof *x->kept, "the list of kept memory", err);
+    x->kept = wo_table_create((size_t)x->plan->experts * record->keep_count, sizeof *x->kept, "the list of kept memory", err);
     x->live = wo_table_create(live, sizeof *x->live, "the list of activations", err);
     x->touches = wo_table_create(x->engine->testing.poison ? touches : 0, sizeof *x->touches, "the list of activations", err);
     x->touch_count = x->engine->testing.poison ? touches : 0;
@@ -38,16 +38,20 @@ static bool rests_on_disk(const wo_plan *plan) {
 static wo_status load_weights(wo_exec *x, wo_error *err) {
     wo_engine *e = x->engine;
     const wo_plan *plan = x->plan;
-    WO_TRY(wo_holding_find(e, plan, &x->holding, err));
-    bool full = wo_holding_is_full(x->holding, plan), disk = rests_on_disk(plan);
+    bool full = true, disk = rests_on_disk(plan);
+    for (int i = 0; i < plan->experts; i++) {
+        WO_TRY(wo_holding_find(e, plan, i, &x->holding[i], err));
+        full = full && wo_holding_is_full(x->holding[i], plan);
+    }
     if (full && !disk)
         return WO_OK;
     WO_TRY(wo_engine_set_readers(e, plan->readers, err));
     wo_reader_set_cancel(e->reader, &e->cancel);
     x->read_seconds_before = wo_reader_seconds(e->reader);
-    WO_TRY(wo_loader_open(e, x->component, plan->staging_slots, plan->staging_slot_bytes, &x->loader, err));
-    if (!full)
-        WO_TRY(wo_holding_fill(e, x->holding, plan, x->loader, &x->bytes_loaded, err));
+    WO_TRY(wo_loader_open(e, plan->staging_slots, plan->staging_slot_bytes, &x->loader, err));
+    for (int i = 0; i < plan->experts; i++)
+        if (!wo_holding_is_full(x->holding[i], plan))
+            WO_TRY(wo_holding_fill(e, x->holding[i], plan, i, x->loader, &x->bytes_loaded, err));
     if (!disk) {
         wo_loader_close(x->loader);
         x->loader = NULL;
@@ -72,18 +76,22 @@ static wo_status take_over(wo_exec *x, wo_error *err) {
     wo_engine *e = x->engine;
     const wo_stream_api *api = x->device->stream;
     wo_ticket space;
+    const char *slabs[WO_MAX_EXPERTS] = {NULL};
     WO_TRY(wo_engine_edge_wait(e, WO_EDGE_HAND_OVER, e->compute, e->left_at, err));
     if (e->testing.poison && e->arena_bytes > 0)
         WO_TRY(api->poison(e->compute, e->arena, e->arena_bytes, err));
     WO_TRY(api->event_record(e->compute, e->freed, &space, err));
     x->arena = e->arena;
-    wo_streamer_init(&x->streamer, e, x->plan, x->loader, x->holding->slabs, e->arena, x->slots, space);
+    for (int i = 0; i < x->plan->experts; i++)
+        slabs[i] = x->holding[i]->slabs;
+    wo_streamer_init(&x->streamer, e, x->plan, x->loader, slabs, e->arena, x->slots, space);
     return WO_OK;
 }
 
 static wo_status open_session(wo_exec *x, wo_error *err) {
     wo_engine *e = x->engine;
-    WO_TRY(wo_store_check_unchanged(wo_component_store(x->component), err));
+    for (int i = 0; i < x->plan->experts; i++)
+        WO_TRY(wo_store_check_unchanged(wo_component_store(x->plan->expert[i]), err));
     WO_TRY(allocate_tables(x, err));
     WO_TRY(wo_trace_create(e->compute, e->copy, x->plan->summary.policy.trace_spans, &e->trace, err));
     if (e->reader != NULL)
@@ -96,6 +104,9 @@ static wo_status open_session(wo_exec *x, wo_error *err) {
 
 /* Returns memory; nothing uses it any more. */
 static void release(wo_exec *x) {
+    for (int i = 0; i < x->plan->experts; i++)
+        if (x->holding[i] != NULL)
+            x->holding[i]->in_use = false;
     wo_trace_destroy(x->engine->trace);
     x->engine->trace = NULL;
     wo_loader_close(x->loader);
@@ -124,7 +135,7 @@ static void detach_cancel(wo_engine *e) {
 
 wo_status wo_exec_open(wo_engine *e, const wo_component *c, wo_plan *plan, wo_exec **out, wo_error *err) {
     *out = NULL;
-    if (plan->component != c || plan->component_serial != wo_component_serial(c))
+    if (plan->expert[0] != c || plan->serial[0] != wo_component_serial(c))
         WO_FAIL(err, WO_EINTERNAL, "the plan was made for another component than this %s", wo_component_name(c));
     if (atomic_flag_test_and_set(&e->busy))
         WO_FAIL(err, WO_EBUSY, "%s cannot start: the engine is running another component", wo_component_name(c));

@@ -8,11 +8,13 @@
  * through with the bytes is what `freed` says, and only the copy stream (or the reader that writes there) waits for it. */
 #include "offload/streamer.h"
 
-void wo_streamer_init(wo_streamer *s, wo_engine *e, const wo_plan *plan, wo_loader *loader, const char *slabs, char *base,
+void wo_streamer_init(wo_streamer *s, wo_engine *e, const wo_plan *plan, wo_loader *loader, const char *const *slabs, char *base,
                       wo_ring_slot *slots, wo_ticket space) {
     bool ahead = plan->summary.policy.use_stream;
-    *s = (wo_streamer){.engine = e, .plan = plan, .loader = loader, .slabs = slabs, .base = base, .stream = ahead ? e->copy : e->compute,
-                       .ahead = ahead, .pass = -1, .next = -1};
+    *s = (wo_streamer){.engine = e, .plan = plan, .loader = loader, .base = base, .stream = ahead ? e->copy : e->compute,
+                       .ahead = ahead, .turn.pass = -1, .next.pass = -1};
+    for (int i = 0; i < plan->experts; i++)
+        s->slabs[i] = slabs[i];
     wo_ring_init(&s->ring, &plan->ring, slots, wo_ring_slot_count(&plan->groups), space);
 }
 
@@ -27,18 +29,19 @@ static wo_edge space_edge(const wo_streamer *s, uint64_t pass_number) {
     return s->ring.space_pass == pass_number ? WO_EDGE_FREE : WO_EDGE_WRAP_AROUND;
 }
 
-static wo_status fill_slot(wo_streamer *s, size_t group, wo_ring_slot *slot, wo_ticket space, wo_error *err) {
+static wo_status fill_slot(wo_streamer *s, int expert, size_t group, wo_ring_slot *slot, wo_ticket space, wo_error *err) {
     const wo_plan_group *g = &s->plan->groups.groups[group];
     char *dst = s->base + slot->offset;
     s->bytes_moved += g->bytes;
-    WO_TRY(wo_trace_cut(s->engine->trace, s->stream, WO_LANE_COPY, (int32_t)group, slot->pass, g->bytes, err));
+    int32_t number = wo_plan_group_number(s->plan, expert, group);
+    WO_TRY(wo_trace_cut(s->engine->trace, s->stream, WO_LANE_COPY, number, slot->pass, g->bytes, err));
     slot->span = wo_trace_latest(s->engine->trace, s->stream);
     if (g->tier == WO_TIER_HOST) {
         s->bytes_from_host += g->bytes;
-        return wo_engine_copy(s->engine, s->stream, dst, s->slabs + s->plan->groups.offsets[group], g->bytes, err);
+        return wo_engine_copy(s->engine, s->stream, dst, s->slabs[expert] + s->plan->groups.offsets[group], g->bytes, err);
     }
-    wo_load load = {.group = g, .index = (int32_t)group, .pass = slot->pass, .layer_offset = s->plan->groups.layer_offset, .dst = dst,
-                    .stream = s->stream, .space = space};
+    wo_load load = {.component = s->plan->expert[expert], .group = g, .index = number, .pass = slot->pass,
+                    .layer_offset = s->plan->groups.layer_offset, .dst = dst, .stream = s->stream, .space = space};
     wo_status status = wo_loader_enqueue(s->loader, &load, err);
     s->bytes_from_disk += load.bytes_at_rest;
     return status;
@@ -62,9 +65,10 @@ static void end_copying(void *ctx) {
 static wo_status fetch(wo_streamer *s, bool *fetched, wo_error *err) {
     wo_engine *e = s->engine;
     uint64_t visit = s->ring.next - s->first;
-    bool announced = visit >= streamed_count(s, s->pass);
-    const wo_schedule *schedule = &s->plan->groups.schedules[announced ? s->next : s->pass];
-    visit -= announced ? streamed_count(s, s->pass) : 0;
+    bool announced = visit >= streamed_count(s, s->turn.pass);
+    wo_turn turn = announced ? s->next : s->turn;
+    const wo_schedule *schedule = &s->plan->groups.schedules[turn.pass];
+    visit -= announced ? streamed_count(s, s->turn.pass) : 0;
     size_t group = (size_t)schedule->groups[schedule->streamed[visit]];
     uint64_t pass_number = s->pass_number + announced;
     wo_ring_slot *slot = wo_ring_acquire(&s->ring, s->plan->groups.groups[group].bytes, schedule->ring_offset[visit], pass_number);
@@ -80,7 +84,7 @@ static wo_status fetch(wo_streamer *s, bool *fetched, wo_error *err) {
     }
     if (!s->ahead)
         WO_TRY(e->device->stream->host_call(s->stream, begin_copying, s, err));
-    WO_TRY(fill_slot(s, group, slot, wo_engine_edge_ticket(e, edge, s->ring.space), err));
+    WO_TRY(fill_slot(s, turn.expert, group, slot, wo_engine_edge_ticket(e, edge, s->ring.space), err));
     WO_TRY(wo_trace_cut(e->trace, s->stream, WO_LANE_NONE, -1, 0, 0, err));
     if (!s->ahead)
         return e->device->stream->host_call(s->stream, end_copying, s, err);
@@ -88,7 +92,7 @@ static wo_status fetch(wo_streamer *s, bool *fetched, wo_error *err) {
 }
 
 static wo_status fetch_ahead(wo_streamer *s, wo_error *err) {
-    uint64_t limit = s->first + streamed_count(s, s->pass) + streamed_count(s, s->next);
+    uint64_t limit = s->first + streamed_count(s, s->turn.pass) + streamed_count(s, s->next.pass);
     bool fetched = s->ahead;
     while (fetched && s->ring.next < limit)
         WO_TRY(fetch(s, &fetched, err));
@@ -109,22 +113,22 @@ static wo_status abandon(wo_streamer *s, uint64_t from, wo_error *err) {
     return WO_OK;
 }
 
-wo_status wo_streamer_begin(wo_streamer *s, int pass, int next, wo_error *err) {
-    s->first += streamed_count(s, s->pass);
-    if (s->next != pass || !s->ahead) {
+wo_status wo_streamer_begin(wo_streamer *s, wo_turn turn, wo_turn next, wo_error *err) {
+    s->first += streamed_count(s, s->turn.pass);
+    if (s->next.pass != turn.pass || s->next.expert != turn.expert || !s->ahead) {
         WO_TRY(abandon(s, s->first, err));
         wo_ring_rewind(&s->ring);
         s->first = s->ring.next;
     }
-    s->pass = pass;
+    s->turn = turn;
     s->next = next;
     s->pass_number++;
     return fetch_ahead(s, err);
 }
 
 static int32_t group_of(const wo_streamer *s, int32_t visit) {
-    const wo_schedule *schedule = &s->plan->groups.schedules[s->pass];
-    return schedule->groups[schedule->streamed[visit]];
+    const wo_schedule *schedule = &s->plan->groups.schedules[s->turn.pass];
+    return wo_plan_group_number(s->plan, s->turn.expert, (size_t)schedule->groups[schedule->streamed[visit]]);
 }
 
 wo_status wo_streamer_acquire(wo_streamer *s, int32_t visit, wo_error *err) {
@@ -139,7 +143,7 @@ wo_status wo_streamer_acquire(wo_streamer *s, int32_t visit, wo_error *err) {
     if (s->ahead)
         WO_TRY(wo_engine_edge_wait(e, WO_EDGE_READY, e->compute, wo_ring_slot_at(&s->ring, serial)->ready, err));
     WO_TRY(wo_engine_edge_delay(e, WO_EDGE_FREE, e->compute, err));
-    if (s->next >= 0 && (size_t)visit + 1 == streamed_count(s, s->pass))
+    if (s->next.pass >= 0 && (size_t)visit + 1 == streamed_count(s, s->turn.pass))
         WO_TRY(wo_engine_edge_delay(e, WO_EDGE_WRAP_AROUND, e->compute, err));
     s->visits++;
     return fetch_ahead(s, err);

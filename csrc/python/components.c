@@ -107,12 +107,12 @@ static PyObject *component_unused(PyObject *object, PyObject *Py_UNUSED(none)) {
 
 /* ---- plan(): the request differs, the rest does not ---- */
 
-static PyObject *plan_request(PyObject *self, PyObject *engine, wo_py_request *request, PyObject *policy) {
+static PyObject *plan_request(PyObject *self, PyObject *second, PyObject *engine, wo_py_request *request, PyObject *policy) {
     if (wo_py_instance(engine, "engine", wo_py_state_of(self)->engine) < 0) {
         wo_py_request_fini(request);
         return NULL;
     }
-    return wo_py_plan_new(self, engine, request, policy);
+    return wo_py_plan_new(self, second, engine, request, policy);
 }
 
 static PyObject *text_encoder_plan(PyObject *self, PyObject *args, PyObject *names) {
@@ -122,7 +122,7 @@ static PyObject *text_encoder_plan(PyObject *self, PyObject *args, PyObject *nam
     if (!PyArg_ParseTupleAndKeywords(args, names, "OOO:plan", keywords, &engine, &tokens, &policy) ||
         wo_py_request_umt5(tokens, &request) < 0)
         return NULL;
-    return plan_request(self, engine, &request, policy);
+    return plan_request(self, NULL, engine, &request, policy);
 }
 
 static PyObject *image_encoder_plan(PyObject *self, PyObject *args, PyObject *names) {
@@ -132,19 +132,20 @@ static PyObject *image_encoder_plan(PyObject *self, PyObject *args, PyObject *na
     if (!PyArg_ParseTupleAndKeywords(args, names, "OOO:plan", keywords, &engine, &images, &policy) ||
         wo_py_request_clip(images, &request) < 0)
         return NULL;
-    return plan_request(self, engine, &request, policy);
+    return plan_request(self, NULL, engine, &request, policy);
 }
 
 static PyObject *transformer_plan(PyObject *self, PyObject *args, PyObject *names) {
-    static char *keywords[] = {"engine", "frames", "height", "width", "text", "policy", "unfolded", "images", NULL};
-    PyObject *engine, *frames, *height, *width, *text, *policy, *unfolded = Py_False, *images = Py_None;
+    static char *keywords[] = {"engine", "frames", "height", "width", "text", "policy", "unfolded", "images", "second", NULL};
+    PyObject *engine, *frames, *height, *width, *text, *policy, *unfolded = Py_False, *images = Py_None, *second = Py_None;
     wo_py_request request;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "OOOOOO|OO:plan", keywords, &engine, &frames, &height, &width, &text,
-                                     &policy, &unfolded, &images) ||
+    if (!PyArg_ParseTupleAndKeywords(args, names, "OOOOOO|OOO:plan", keywords, &engine, &frames, &height, &width, &text,
+                                     &policy, &unfolded, &images, &second) ||
+        (second != Py_None && wo_py_instance(second, "second", Py_TYPE(self)) < 0) ||
         wo_py_request_transformer(frames, height, width, text, unfolded, &request) < 0 ||
         wo_py_request_images(images, &network_of(self)->config.transformer, &request) < 0)
         return NULL;
-    return plan_request(self, engine, &request, policy);
+    return plan_request(self, second == Py_None ? NULL : second, engine, &request, policy);
 }
 
 static PyObject *vae_decoder_plan(PyObject *self, PyObject *args, PyObject *names) {
@@ -154,7 +155,7 @@ static PyObject *vae_decoder_plan(PyObject *self, PyObject *args, PyObject *name
     if (!PyArg_ParseTupleAndKeywords(args, names, "OOOO:plan", keywords, &engine, &height, &width, &policy) ||
         wo_py_request_vae(height, width, &request) < 0)
         return NULL;
-    return plan_request(self, engine, &request, policy);
+    return plan_request(self, NULL, engine, &request, policy);
 }
 
 static PyObject *vae_encoder_plan(PyObject *self, PyObject *args, PyObject *names) {
@@ -164,7 +165,7 @@ static PyObject *vae_encoder_plan(PyObject *self, PyObject *args, PyObject *name
     if (!PyArg_ParseTupleAndKeywords(args, names, "OOOO:plan", keywords, &engine, &height, &width, &policy) ||
         wo_py_request_vae_encode(height, width, wo_vae_spatial_scale(&network_of(self)->config.vae), &request) < 0)
         return NULL;
-    return plan_request(self, engine, &request, policy);
+    return plan_request(self, NULL, engine, &request, policy);
 }
 
 static PyObject *vae_frames_per_latent(PyObject *object, void *Py_UNUSED(closure)) {
@@ -218,9 +219,10 @@ PyDoc_STRVAR(text_encoder_plan_doc, "plan($self, engine, tokens, policy)\n--\n\n
 PyDoc_STRVAR(image_encoder_plan_doc, "plan($self, engine, images, policy)\n--\n\n"
                                      "images: how many are encoded at once.");
 PyDoc_STRVAR(transformer_plan_doc,
-             "plan($self, engine, frames, height, width, text, policy, unfolded=False, images=None)\n--\n\n"
+             "plan($self, engine, frames, height, width, text, policy, unfolded=False, images=None, second=None)\n--\n\n"
              "frames, height, width of the latents; text: (rows, real) of each batch item; images: rows of an image\n"
-             "embedding, and the index of the embedding that each batch item attends to.");
+             "embedding, and the index of the embedding that each batch item attends to. second: another Transformer of\n"
+             "the same shape that takes turns with this one in one Exec, sharing ring and arena.");
 PyDoc_STRVAR(vae_decoder_plan_doc, "plan($self, engine, height, width, policy)\n--\n\nheight, width of the latents.");
 PyDoc_STRVAR(vae_encoder_plan_doc, "plan($self, engine, height, width, policy)\n--\n\n"
                                    "height, width of the frames, multiples of spatial_scale.");

@@ -41,7 +41,7 @@ static void close_orphan(wo_py_engine *engine) {
     wo_exec_close(exec, &report);
     wo_plan_release(plan);
     Py_END_ALLOW_THREADS
-    engine->open = NULL;
+    engine->open = engine->open_second = NULL;
 }
 
 static wo_py_tie **find_abandoned(wo_py_engine *engine) {
@@ -245,7 +245,7 @@ static wo_status get_held(void *context, wo_error *Py_UNUSED(err)) {
 static int check_closed(const wo_py_engine *self, const wo_py_network *network, const char *what) {
     if (wo_py_engine_check_idle(self) < 0)
         return -1;
-    if (self->open == NULL || (network != NULL && network != self->open))
+    if (self->open == NULL || (network != NULL && network != self->open && network != self->open_second))
         return 0;
     PyErr_Format(PyExc_ValueError, "%s: an Exec of the %s is open; close() it first", what,
                  wo_component_name(self->open->component));

@@ -52,12 +52,17 @@ static PyObject *exec_new(PyTypeObject *type, PyObject *args, PyObject *names) {
     self->component = Py_NewRef(component);
     self->plan = Py_NewRef(plan);
     open_job job = {.engine = e->engine, .component = network->component, .plan = ((wo_py_plan *)plan)->plan};
+    PyObject *second = ((wo_py_plan *)plan)->second;
     int result = wo_py_engine_tie(e, network);
+    if (result == 0 && second != NULL)
+        result = wo_py_engine_tie(e, ((wo_py_component *)second)->network);
     if (result == 0) {
         result = wo_py_engine_run(e, wo_engine_cancel(e->engine), open_exec, &job);
         self->exec = job.exec;
-        if (job.exec != NULL)
+        if (job.exec != NULL) {
             e->open = network;
+            e->open_second = second != NULL ? ((wo_py_component *)second)->network : NULL;
+        }
     }
     if (result < 0)
         Py_CLEAR(self);
@@ -148,7 +153,7 @@ static PyObject *exec_close(PyObject *object, PyObject *Py_UNUSED(none)) {
     if (job.ended) {
         self->exec = NULL;
         self->report = job.report;
-        engine_of(self)->open = NULL;
+        engine_of(self)->open = engine_of(self)->open_second = NULL;
         forget_text(self);
         if (job.trace != NULL && (self->trace = wo_py_trace_dict(job.trace, ((wo_py_plan *)self->plan)->plan)) == NULL)
             result = -1;
@@ -179,7 +184,7 @@ static PyObject *exec_exit(PyObject *object, PyObject *Py_UNUSED(args)) {
 typedef struct {
     wo_exec *exec;
     const wo_py_network *network;
-    int pass, next;
+    wo_turn turn, next;
     const void *request;
     bool begun;
 } pass_job;
@@ -188,7 +193,7 @@ static wo_status run_pass(void *context, wo_error *err) {
     pass_job *job = context;
     const wo_py_network *n = job->network;
     job->begun = true;
-    return wo_exec_run(job->exec, n->model, wo_py_network_forward(n), job->pass, job->next, job->request, err);
+    return wo_exec_run_turn(job->exec, n->model, wo_py_network_forward(n), job->turn, job->next, job->request, err);
 }
 
 static int check_usable(const wo_py_exec *self, const char *method) {
@@ -214,11 +219,12 @@ int wo_py_exec_check(const wo_py_exec *self, wo_py_kind kind, const char *method
     return -1;
 }
 
-int wo_py_exec_run(wo_py_exec *self, const char *method, int pass, int next, const void *request) {
+int wo_py_exec_run_turn(wo_py_exec *self, const char *method, wo_turn turn, wo_turn next, const void *request) {
     if (check_usable(self, method) < 0)
         return -1;
-    const wo_py_network *network = wo_py_exec_network(self);
-    pass_job job = {.exec = self->exec, .network = network, .pass = pass, .next = next, .request = request};
+    PyObject *expert = turn.expert == 0 ? self->component : ((wo_py_plan *)self->plan)->second;
+    const wo_py_network *network = ((wo_py_component *)expert)->network;
+    pass_job job = {.exec = self->exec, .network = network, .turn = turn, .next = next, .request = request};
     wo_py_engine *engine = engine_of(self);
     int result = wo_py_engine_run(engine, wo_engine_cancel(engine->engine), run_pass, &job);
     if (result < 0 && job.begun)
@@ -244,10 +250,11 @@ PyDoc_STRVAR(prepare_doc,
              "Transformer: (rows, embeds [real, text_dim]) of each batch item; starts a generation. Call again when\n"
              "texts or images change; their sizes are the plan's. follow: a step comes next (its first weights are\n"
              "prefetched). images: embeddings [count, rows, image_dim]; image_of: the index of each batch item's, as\n"
-             "planned.");
-PyDoc_STRVAR(step_doc, "step($self, latents, timesteps, follow=False)\n--\n\n"
+             "planned. Of two experts both are prepared.");
+PyDoc_STRVAR(step_doc, "step($self, latents, timesteps, follow=False, expert=0, next_expert=None)\n--\n\n"
                        "Transformer: latents [B, C, F, h, w], timesteps [B] -> velocity [B, C_out, F, h, w].\n"
-                       "follow: another step comes next.");
+                       "follow: another step comes next. expert: whose step it is, 1 being the plan's second; next_expert: whose\n"
+                       "comes next, where that is another's.");
 PyDoc_STRVAR(decode_doc,
              "decode($self, latent, first, follow=False, clamp=True)\n--\n\n"
              "VaeDecoder: latent [z, h, w] -> frames [T, H, W, out_channels] in [-1, 1]. clamp=False leaves values\n"
@@ -256,8 +263,8 @@ PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
                         "Gives memory back; returns the fields of wo_report. Further calls return the same numbers.");
 PyDoc_STRVAR(trace_doc, "trace($self, /)\n--\n\n"
                         "Of a closed Exec whose plan was made while its engine records: \"events\", dicts of lane (\"read\",\n"
-                        "\"copy\", \"compute\", \"stall\"), group (its name or None), pass (from 1; 0 is loading), thread, bytes,\n"
-                        "begin, end (seconds, as time.monotonic() counts them) and held (of \"copy\": when the group had a\n"
+                        "\"copy\", \"compute\", \"stall\"), group (its name or None), expert, pass (from 1; 0 is loading), thread,\n"
+                        "bytes, begin, end (seconds, as time.monotonic() counts them) and held (of \"copy\": when the group had a\n"
                         "place in the ring); and \"dropped\", how many there was no room for. Else None.");
 PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n");
 PyDoc_STRVAR(exit_doc, "__exit__($self, /, *args)\n--\n\n");

@@ -22,11 +22,16 @@ typedef struct {
  * of the method, for messages. */
 int wo_py_exec_check(const wo_py_exec *self, wo_py_kind kind, const char *method);
 /* Runs one pass, after the same checks of busy and closed: another thread may have closed it while arguments were read. */
-int wo_py_exec_run(wo_py_exec *self, const char *method, int pass, int next, const void *request);
+int wo_py_exec_run_turn(wo_py_exec *self, const char *method, wo_turn turn, wo_turn next, const void *request);
+static inline int wo_py_exec_run(wo_py_exec *self, const char *method, int pass, int next, const void *request) {
+    return wo_py_exec_run_turn(self, method, (wo_turn){.pass = pass}, (wo_turn){.pass = next}, request);
+}
 
 static inline const wo_py_network *wo_py_exec_network(const wo_py_exec *self) {
     return ((wo_py_component *)self->component)->network;
 }
+/* 2 when another Transformer takes turns. */
+static inline int wo_py_exec_experts(const wo_py_exec *self) { return ((wo_py_plan *)self->plan)->second != NULL ? 2 : 1; }
 static inline const wo_py_request *wo_py_exec_request(const wo_py_exec *self) {
     return &((wo_py_plan *)self->plan)->request;
 }

@@ -82,7 +82,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     wo_plan *plan;
-    PyObject *component;
+    PyObject *component, *second; /* second: the expert that takes turns with the component, or NULL */
     wo_py_request request;
     char device[32]; /* name of the device it was made for */
 } wo_py_plan;
@@ -100,7 +100,7 @@ struct wo_py_engine {
     bool busy;             /* a call runs */
     int64_t trace_spans;   /* that plans made from now on have room for */
     wo_cancel *stoppable;  /* the token of that call, NULL when it cannot be cancelled */
-    const wo_py_network *open; /* the network whose Exec is open, or NULL */
+    const wo_py_network *open, *open_second; /* the network whose Exec is open, and its second expert; or NULL */
     wo_py_tie *ties;
     wo_exec *orphan;       /* an Exec that was collected while the engine was busy, with its plan */
     wo_plan *orphan_plan;
@@ -171,8 +171,9 @@ int wo_py_config_vae(PyObject *config, wo_py_kind half, wo_vae_config *out);
 /* ---- store.c, plans.c, policy.c, requests.c ---- */
 PyTypeObject *wo_py_store_type(PyObject *module);
 PyTypeObject *wo_py_plan_type(PyObject *module);
-/* Makes the dry run on the engine's core thread; takes over the contents of request, also when it fails. */
-PyObject *wo_py_plan_new(PyObject *component, PyObject *engine, wo_py_request *request, PyObject *policy);
+/* Makes the dry run on the engine's core thread; takes over the contents of request, also when it fails. second: another Component
+ * that takes turns with this one, or NULL. */
+PyObject *wo_py_plan_new(PyObject *component, PyObject *second, PyObject *engine, wo_py_request *request, PyObject *policy);
 int wo_py_policy(PyObject *value, wo_policy *out);
 extern const char *const wo_py_level_words[], *const wo_py_tier_words[];
 int wo_py_request_umt5(PyObject *tokens, wo_py_request *out);

@@ -123,6 +123,17 @@ static int read_generation(wo_py_exec *self, PyObject *text, PyObject *images, P
     return result;
 }
 
+/* Every expert's keys and values, one after the other; the first expert's step follows. */
+static int prepare_experts(wo_py_exec *self, bool follow, const wo_transformer_request *request) {
+    const wo_turn step = {.pass = follow ? WO_TRANSFORMER_STEP : -1};
+    int experts = wo_py_exec_experts(self), result = 0;
+    for (int i = 0; result == 0 && i < experts; i++) {
+        wo_turn turn = {WO_TRANSFORMER_PREPARE, i}, next = {WO_TRANSFORMER_PREPARE, i + 1};
+        result = wo_py_exec_run_turn(self, "prepare", turn, i + 1 < experts ? next : step, request);
+    }
+    return result;
+}
+
 PyObject *wo_py_exec_prepare(PyObject *object, PyObject *args, PyObject *names) {
     static char *keywords[] = {"text", "frames", "height", "width", "unfolded", "follow", "images", "image_of", NULL};
     wo_py_exec *self = (wo_py_exec *)object;
@@ -142,20 +153,35 @@ PyObject *wo_py_exec_prepare(PyObject *object, PyObject *args, PyObject *names) 
     request.images.embeds = self->images = new.images;
     self->embeds = new.embeds;
     self->prepared = false;
-    int result = wo_py_exec_run(self, "prepare", WO_TRANSFORMER_PREPARE, follow ? WO_TRANSFORMER_STEP : -1, &request);
+    int result = prepare_experts(self, follow, &request);
     self->prepared = result == 0;
     forget(&old);
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* Which expert's step this is, and whose comes next. */
+static int read_turns(const wo_py_exec *self, PyObject *follow, PyObject *expert, PyObject *next_expert, wo_turn *turn, wo_turn *next) {
+    int64_t most = wo_py_exec_experts(self) - 1, now = 0, then;
+    bool follows;
+    if (wo_py_bool(follow, "follow", &follows) < 0 || (expert != NULL && wo_py_int(expert, "expert", 0, most, &now) < 0))
+        return -1;
+    then = now;
+    if (next_expert != Py_None && wo_py_int(next_expert, "next_expert", 0, most, &then) < 0)
+        return -1;
+    *turn = (wo_turn){WO_TRANSFORMER_STEP, (int)now};
+    *next = (wo_turn){follows ? WO_TRANSFORMER_STEP : -1, (int)then};
+    return 0;
+}
+
 PyObject *wo_py_exec_step(PyObject *object, PyObject *args, PyObject *names) {
-    static char *keywords[] = {"latents", "timesteps", "follow", NULL};
+    static char *keywords[] = {"latents", "timesteps", "follow", "expert", "next_expert", NULL};
     static const char *const axes[] = {"B", "C", "F", "h", "w"};
     wo_py_exec *self = (wo_py_exec *)object;
-    PyObject *latents_value, *timesteps_value, *flag = Py_False;
-    bool follow;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "OO|O:step", keywords, &latents_value, &timesteps_value, &flag) ||
-        wo_py_exec_check(self, WO_PY_TRANSFORMER, "step") < 0 || wo_py_bool(flag, "follow", &follow) < 0)
+    PyObject *latents_value, *timesteps_value, *flag = Py_False, *expert = NULL, *next_expert = Py_None;
+    wo_turn turn, next;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "OO|OOO:step", keywords, &latents_value, &timesteps_value, &flag, &expert,
+                                     &next_expert) ||
+        wo_py_exec_check(self, WO_PY_TRANSFORMER, "step") < 0 || read_turns(self, flag, expert, next_expert, &turn, &next) < 0)
         return NULL;
     if (!self->prepared) {
         PyErr_SetString(PyExc_ValueError, "step: prepare() comes first");
@@ -176,7 +202,7 @@ PyObject *wo_py_exec_step(PyObject *object, PyObject *args, PyObject *names) {
         r.latents = wo_py_array_data(latents);
         r.timesteps = wo_py_array_data(timesteps);
         r.velocity = wo_py_array_data(velocity);
-        if (wo_py_exec_run(self, "step", WO_TRANSFORMER_STEP, follow ? WO_TRANSFORMER_STEP : -1, &r) < 0)
+        if (wo_py_exec_run_turn(self, "step", turn, next, &r) < 0)
             Py_CLEAR(velocity);
     }
     Py_XDECREF(latents);

@@ -2,7 +2,7 @@
 #include "python/module.h"
 
 typedef struct {
-    const wo_py_network *network;
+    const wo_py_network *network, *second;
     const void *request;
     const wo_device *device;
     wo_policy policy;
@@ -12,14 +12,17 @@ typedef struct {
 static wo_status make_plan(void *context, wo_error *err) {
     plan_job *job = context;
     const wo_py_network *n = job->network;
-    return wo_plan_make(n->component, n->model, wo_py_network_forward(n), wo_py_network_passes(n), job->request, job->device,
-                        &job->policy, &job->plan, err);
+    const wo_component *const experts[] = {n->component, job->second != NULL ? job->second->component : NULL};
+    return wo_plan_make_experts(experts, job->second != NULL ? 2 : 1, n->model, wo_py_network_forward(n), wo_py_network_passes(n),
+                                job->request, job->device, &job->policy, &job->plan, err);
 }
 
-PyObject *wo_py_plan_new(PyObject *component, PyObject *engine_object, wo_py_request *request, PyObject *policy) {
+PyObject *wo_py_plan_new(PyObject *component, PyObject *second, PyObject *engine_object, wo_py_request *request, PyObject *policy) {
     wo_py_engine *engine = (wo_py_engine *)engine_object;
     wo_device *device = wo_engine_device(engine->engine);
     plan_job job = {.network = ((wo_py_component *)component)->network, .request = &request->as, .device = device};
+    if (second != NULL)
+        job.second = ((wo_py_component *)second)->network;
     PyTypeObject *type = wo_py_state_of(component)->plan;
     wo_py_plan *self = NULL;
     int result = wo_py_policy(policy, &job.policy);
@@ -33,6 +36,7 @@ PyObject *wo_py_plan_new(PyObject *component, PyObject *engine_object, wo_py_req
     }
     self->plan = job.plan;
     self->component = Py_NewRef(component);
+    self->second = Py_XNewRef(second);
     self->request = *request;
     snprintf(self->device, sizeof self->device, "%s", device->name);
     return (PyObject *)self;
@@ -44,6 +48,7 @@ static void plan_dealloc(PyObject *object) {
     wo_plan_release(self->plan);
     wo_py_request_fini(&self->request);
     Py_DECREF(self->component);
+    Py_XDECREF(self->second);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -89,6 +94,7 @@ static int put_sizes(PyObject *d, const wo_plan_summary *s) {
     } rows[] = {
         {"groups", s->groups},
         {"passes", s->passes},
+        {"experts", s->experts},
         {"weight_bytes", s->weight_bytes},
         {"resident_bytes", s->resident_bytes},
         {"streamed_bytes", s->streamed_bytes},

@@ -13,9 +13,12 @@ static PyObject *group_names(const wo_plan *plan) {
 }
 
 static PyObject *group_or_none(PyObject *names, int32_t group) {
-    PyObject *name = group >= 0 && group < PyList_GET_SIZE(names) ? PyList_GET_ITEM(names, group) : Py_None;
+    PyObject *name = group >= 0 ? PyList_GET_ITEM(names, group % PyList_GET_SIZE(names)) : Py_None;
     return Py_NewRef(name);
 }
+
+/* The groups of the second expert come behind those of the first. */
+static long expert_of(PyObject *names, int32_t group) { return group >= 0 ? group / (long)PyList_GET_SIZE(names) : 0; }
 
 /* From when to when the group had its place in the ring; None where it has none. */
 static PyObject *held_or_none(const wo_trace_event *event) {
@@ -29,6 +32,7 @@ static PyObject *event_dict(const wo_trace_event *event, PyObject *lanes, PyObje
     PyObject *dict = PyDict_New();
     if (dict != NULL && (wo_py_put(dict, "lane", Py_NewRef(PyList_GET_ITEM(lanes, event->lane))) < 0 ||
                          wo_py_put(dict, "group", group_or_none(names, event->group)) < 0 ||
+                         wo_py_put(dict, "expert", PyLong_FromLong(expert_of(names, event->group))) < 0 ||
                          wo_py_put(dict, "pass", PyLong_FromUnsignedLongLong(event->pass)) < 0 ||
                          wo_py_put(dict, "thread", PyLong_FromLong(event->thread)) < 0 ||
                          wo_py_put(dict, "bytes", PyLong_FromSize_t(event->bytes)) < 0 ||

@@ -123,6 +123,8 @@ static void toy_write_data(FILE *out, const toy_tensor *t, uint64_t seed) {
     }
 }
 
+static uint64_t toy_seed; /* other weights for another one */
+
 /* Writes the checkpoint; drop and misshape name a tensor that is left out or transposed in the header (NULL: none). */
 static void toy_write(const char *path, const char *drop, const char *misshape) {
     static toy_file file;
@@ -149,7 +151,7 @@ static void toy_write(const char *path, const char *drop, const char *misshape) 
     CHECK(fwrite(&length, 8, 1, out) == 1 && fwrite(header, 1, used, out) == used);
     for (int i = 0; i < file.count; i++)
         if (drop == NULL || strcmp(drop, file.tensor[i].name) != 0)
-            toy_write_data(out, &file.tensor[i], (uint64_t)i + 1);
+            toy_write_data(out, &file.tensor[i], toy_seed + (uint64_t)i + 1);
     CHECK(fclose(out) == 0);
 }
 
