@@ -17,6 +17,7 @@ import numpy as np
 from wanoffload.vector_math import log, sin_cos
 
 _BLOCK = 16
+_LEAST_SEED, _MOST_SEED = -(2**63), 2**64 - 1
 
 
 class TorchGenerator:
@@ -27,8 +28,8 @@ class TorchGenerator:
     """
 
     def __init__(self, seed: int) -> None:
-        if not -(2**63) <= seed < 2**64:
-            raise ValueError(f"A seed has to fit 64 bits, but is {seed}.")
+        if not _LEAST_SEED <= seed <= _MOST_SEED:
+            raise ValueError(f"A seed has to fit 64 bits (-2**63 to 2**64 - 1), but is {seed}.")
         self.seed = seed
         self._bits = np.random.MT19937()
         self._bits._legacy_seeding(seed & 0xFFFFFFFF)
@@ -104,13 +105,16 @@ def randn(shape: Sequence[int], generator: Any = None) -> np.ndarray:
 
 
 def check_generator(generator: Any) -> None:
-    """Raises TypeError unless ``randn`` can draw from it (a list: from each)."""
+    """Raises unless ``randn`` can draw from it (a list: from each): TypeError for what is no generator, ValueError for
+    a number that is no seed."""
     for one in generator if isinstance(generator, (list, tuple)) else [generator]:
         if one is not None and _kind(one) is None:
             raise TypeError(
                 f"`generator` has to be an int, a numpy.random.Generator, a torch.Generator or a list of them, "
                 f"but is {type(one).__name__}."
             )
+        if _kind(one) == "seed" and not _LEAST_SEED <= int(one) <= _MOST_SEED:
+            raise ValueError(f"`generator` as a seed has to fit 64 bits (-2**63 to 2**64 - 1), but is {one}.")
 
 
 def _kind(generator: Any) -> str | None:

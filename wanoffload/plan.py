@@ -109,7 +109,10 @@ class PipelinePlan:
         budget: The bounds that were given, ``{"vram": bytes or None, "ram": bytes or None}``.
         output_bytes: Size of the arrays that are handed out.
         allowance: What is set aside in ``ram`` for everything beside the core's memory and the output.
+        array_bytes: Size of the call's other arrays that grow with the film, where they take most: latents and what the
+            scheduler keeps, embeddings, frames on their way.
         notes: Lines that belong under it.
+        turns: Components that run in another's execution and stand in its plan: ``{"transformer_2": "transformer"}``.
     """
 
     components: dict[str, ComponentPlan]
@@ -117,7 +120,17 @@ class PipelinePlan:
     budget: dict[str, int | None]
     output_bytes: int
     allowance: int
+    array_bytes: int = 0
     notes: list[str] = field(default_factory=list)
+    turns: dict[str, str] = field(default_factory=dict)
+
+    def part(self, name: str) -> ComponentPlan | None:
+        """The plan that a component runs under, its own or another's; None where it does not run."""
+        return self.components.get(self.turns.get(name, name))
+
+    def title(self, name: str) -> str:
+        """What a plan of `components` is called: its component, and those that run in its execution."""
+        return " + ".join([name, *(other for other, first in self.turns.items() if first == name)])
 
     @property
     def vram(self) -> int:
@@ -138,7 +151,9 @@ class PipelinePlan:
             "budget": dict(self.budget),
             "output_bytes": self.output_bytes,
             "allowance": self.allowance,
+            "array_bytes": self.array_bytes,
             "notes": list(self.notes),
+            "turns": dict(self.turns),
             "components": {name: one.as_dict() for name, one in self.components.items()},
         }
 
@@ -153,7 +168,7 @@ class PipelinePlan:
                 ]
             )
         rows.append(["between calls", *(_stays(one) for one in plans)])
-        return ["", *(one.name for one in plans)], rows
+        return ["", *(self.title(one.name) for one in plans)], rows
 
     def _totals(self) -> list[str]:
         lines = []
@@ -162,7 +177,8 @@ class PipelinePlan:
             allowed = f" of {format_size(bound)} allowed" if bound is not None else ""
             lines.append(f"{label} ({name}): {format_size(getattr(self, name))}{allowed}")
         lines.append(
-            f"output {format_size(self.output_bytes)}, allowance {format_size(self.allowance)} (both in memory)"
+            f"output {format_size(self.output_bytes)}, other arrays {format_size(self.array_bytes)}, allowance "
+            f"{format_size(self.allowance)} (all in memory)"
         )
         return lines + self.notes
 

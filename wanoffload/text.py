@@ -113,6 +113,11 @@ class Tokenizer:
                     return token
         return "</s>"
 
+    @property
+    def most_id(self) -> int:
+        """The largest id that a prompt may become."""
+        return max(self._backend.get_vocab_size() - 1, self.eos_token_id)
+
     def __call__(self, prompts: Sequence[str], max_length: int) -> list[np.ndarray]:
         """Tokenises prompts that were cleaned before.
 

@@ -99,3 +99,40 @@ def test_the_process_outgrows_its_plan(folder, name):
         assert figures["plan"] < weights / 2, "the streamed plan is as large as the model: the bound says nothing"
     else:
         assert figures["growth"] > 0.9 * weights, "the growth was not measured"
+
+
+PIPELINE_CHILD = """
+import json, sys
+import tqdm.auto
+import wanoffload
+pipe = wanoffload.WanPipeline.from_pretrained(sys.argv[1])
+pipe.set_progress_bar_config(disable=True)
+pipe.enable_auto_offload(ram=int(sys.argv[2]))
+if sys.argv[3] == "tiling":
+    pipe.vae.enable_tiling(64, 64, 48, 48)
+call = dict(prompt="a red star", height=192, width=256, num_frames=49)
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+plan = pipe.plan(**call)
+before = peak()
+frames = pipe(**call, num_inference_steps=1, generator=0).frames
+figures = {"growth": peak() - before, "plan": plan.ram, "arrays": plan.array_bytes, "output": frames.nbytes}
+print(json.dumps({**figures, "phases": {name: one.ram for name, one in plan.components.items()}}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize("tiling", ["whole", "tiling"])
+def test_a_whole_pipeline_outgrows_its_ram_budget(demo_model, tiling):
+    """Output, latents, what the scheduler keeps and tiles count; the allowance is left for what does not grow."""
+    budget, unused = 300 << 20, 40 << 20
+    command = [sys.executable, "-c", PIPELINE_CHILD, str(demo_model), str(budget), tiling]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["output"] == 49 * 192 * 256 * 3 * 4
+    assert figures["plan"] == figures["phases"]["vae"] <= budget, "the decoder is what takes most"
+    assert figures["growth"] <= figures["plan"] - unused, "the plan leaves arrays to the allowance"
+    if tiling == "tiling":
+        assert figures["growth"] > 2 * figures["output"], "a film of tiles lies beside the output"

@@ -144,3 +144,20 @@ def test_the_command_prints_no_table_or_hides_a_failure(demo_model, tmp_path: Pa
     assert "there is no folder" in run(demo_model, "--json", "no/where.json", code=2)
     text = run(demo_model, *film, "--offload", "auto", "--vram", "1000", "--dtypes", "--flow-shifts", code=1)
     assert "did not make" in text
+
+
+def test_the_demo_compares_nothing_or_ignores_options(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(wanoffload.__file__).parents[1])}
+
+    def run(*words: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "wanoffload", "demo", "--compare", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stderr if code else done.stdout
+
+    text = run("--steps", "1")
+    for word in (*OFFLOADS, "bfloat16", "flow_shift 5"):
+        assert word in text
+    assert text.count("equal") == len(OFFLOADS) and not (tmp_path / "demo.mp4").exists()
+    assert "leave --offload" in run("--offload", "leaf", code=2)
+    assert "there is no folder" in run("no/where.png", code=2)

@@ -30,6 +30,13 @@ def test_a_command_that_is_not_understood_returns_2(run, demo_model: Path) -> No
     )
     assert "has to end in" in run("generate", demo_model, "--prompt", "x", "-o", "out.txt", code=2)
     assert "there is no folder" in run("generate", demo_model, "--prompt", "x", "-o", "no/where.mp4", code=2)
+    for name, value, message in (
+        ("--fps", "0", "has to be positive"),
+        ("--fps", "nan", "has to be positive"),
+        ("--quality", "11", "from 0 to 10"),
+        ("--report", "no/where.json", "there is no folder"),
+    ):
+        assert message in run("generate", demo_model, "--prompt", "x", name, value, code=2)
 
 
 def test_a_failure_is_one_line_and_1_and_debug_shows_the_traceback(run, demo_model: Path, tmp_path: Path) -> None:

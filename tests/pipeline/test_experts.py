@@ -126,11 +126,51 @@ def test_experts_share_one_arena_and_every_way_of_offloading_gives_the_same_film
         pipe.enable_group_offload("cpu", **one)
         assert np.array_equal(frames_of(pipe, **RUN, guidance_scale_2=2.0), film)
         plan = pipe.plan(**PLAN)
-        planned = max(plan.components[name].summary["work_bytes"] for name in EXPERTS)
+        planned = max(plan.part(name).summary["work_bytes"] for name in EXPERTS)
         held = pipe._runtime.engine.held()["arena_bytes"]
         assert held <= max(planned, plan.components["vae"].summary["work_bytes"])
     pipe.enable_model_cpu_offload()
     assert np.array_equal(frames_of(pipe, **RUN, guidance_scale_2=2.0), film)
+
+
+@pytest.mark.parametrize("tier", ["cpu", "disk"])
+def test_the_change_of_expert_is_a_bubble_or_a_byte_moves_twice(tier: str, folder: Path) -> None:
+    """Streamed alike, both run in one execution: the second's first groups come during the first's last step."""
+    pipe = open_pipeline(folder)
+    film = frames_of(pipe, **RUN, guidance_scale=4.0, guidance_scale_2=2.0)
+    pipe.enable_group_offload("cpu", tier, "leaf_level", use_stream=True)
+    pipe.enable_trace()
+    assert np.array_equal(frames_of(pipe, **RUN, guidance_scale=4.0, guidance_scale_2=2.0), film)
+    plan, report = pipe.plan(**PLAN), pipe.report.components["transformer"]
+    assert plan.part("transformer_2") is plan.part("transformer") and "transformer + transformer_2" in str(plan)
+    assert "transformer + transformer_2" in str(pipe.report) and "transformer_2" not in pipe.report.components
+    assert report.executions == 1 and report.plan["experts"] == 2
+    prepare, step = (one["streamed_bytes"] for one in plan.part("transformer").core.passes())
+    assert report.bytes_moved == 2 * prepare + 5 * step
+    by_pass = {event["pass"]: event["expert"] for event in report.timeline[0].lane("copy") if event["pass"]}
+    assert [by_pass[number] for number in sorted(by_pass)] == [0, 1, 0, 0, 1, 1, 1]
+    assert report.ram_peak <= plan.part("transformer").core_ram + (1 << 20)
+
+
+def test_experts_that_are_streamed_in_different_ways_run_one_after_the_other(folder: Path) -> None:
+    pipe = open_pipeline(folder)
+    film = frames_of(pipe, **RUN)
+    pipe.transformer.enable_group_offload("cpu", offload_type="leaf_level", use_stream=True)
+    assert np.array_equal(frames_of(pipe, **RUN), film) and steps_by_expert(pipe) == (2, 3)
+    pipe.transformer_2.enable_group_offload("cpu", offload_type="block_level", num_blocks_per_group=1)
+    assert np.array_equal(frames_of(pipe, **RUN), film) and steps_by_expert(pipe) == (2, 3)
+
+
+def test_texts_of_another_length_change_the_film_of_experts_that_take_turns(folder: Path) -> None:
+    def longer(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt_embeds": np.repeat(tensors["prompt_embeds"], 2, axis=1)} if step == 2 else {}
+
+    call = {**RUN, "callback_on_step_end": longer, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
+    pipe = open_pipeline(folder)
+    film = frames_of(pipe, **call)
+    pipe.enable_group_offload("cpu", offload_type="leaf_level", use_stream=True)
+    assert np.array_equal(frames_of(pipe, **call), film)
+    assert pipe.report.components["transformer"].executions == 2
 
 
 def test_a_budget_for_one_expert_is_enough_for_two(folder: Path) -> None:

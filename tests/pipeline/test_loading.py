@@ -174,6 +174,8 @@ def test_a_variant_is_found_and_a_missing_one_says_which_files_there_are(checkpo
         ("model_index.json", {"_class_name": None}, "None, which is not a WAN checkpoint"),
         ("model_index.json", {"expand_timesteps": True}, "expand_timesteps=True"),
         ("model_index.json", {"boundary_ratio": 1.5}, "`boundary_ratio` has to be a number from 0 to 1"),
+        ("model_index.json", {"scheduler": ["diffusers", []]}, "names the scheduler"),
+        ("text_encoder/config.json", {"vocab_size": 289}, "tokenizer has ids up to 289.*vocab_size=289|shared.weight"),
         ("model_index.json", {"scheduler": ["diffusers", "DDIMScheduler"]}, "DDIMScheduler.*UniPCMultistepScheduler"),
         ("transformer/config.json", {"image_dim": 1280}, "image_dim|condition_embedder.image_embedder"),
         ("transformer/config.json", {"in_channels": 36}, "in_channels|patch_embedding"),

@@ -122,6 +122,8 @@ WRONG = {
     "latents of ints": ({"latents": np.ones((1, 16, 2, 4, 6), int)}, TypeError, "`latents`.*int64"),
     "complex latents": ({"latents": np.ones((1, 16, 2, 4, 6), complex)}, TypeError, "`latents`.*complex"),
     "generator of another type": ({"generator": "5"}, TypeError, "`generator`"),
+    "seed too large": ({"generator": 2**64}, ValueError, "`generator` as a seed has to fit 64 bits"),
+    "seed too small": ({"generator": [-(2**63) - 1]}, ValueError, "`generator` as a seed"),
     "too few generators": ({"generator": [1, 2]}, ValueError, "list of generators of length 2.*batch size of 1"),
     "callback": ({"callback_on_step_end": 3}, TypeError, "`callback_on_step_end`"),
     "callback inputs": (
@@ -306,6 +308,7 @@ def test_an_error_in_a_callback_comes_out_as_it_is_and_the_pipeline_stays_usable
     pipe.enable_group_offload("cpu", "disk", "leaf_level", use_stream=True)
     with pytest.raises(type(error)):
         pipe("a red star", callback_on_step_end=fail, **CALL)
+    assert pipe.current_timestep is None
     assert np.array_equal(frames_of(pipe, "a red star", **CALL), film)
 
 

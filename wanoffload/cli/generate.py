@@ -96,6 +96,7 @@ def steps_of(pipe: Any, options: argparse.Namespace) -> dict[str, Any]:
 def run_generate(options: argparse.Namespace) -> int:
     """Makes the films and writes them."""
     check_output(options.output, options.parser)
+    check_writing(options, options.parser)
     say = (lambda text: None) if options.quiet else (lambda text: print(text, flush=True))
     pipe, arguments = open_film(options)
     pipe.set_progress_bar_config(disable=options.quiet or not sys.stderr.isatty(), unit="step")
@@ -126,6 +127,16 @@ def check_output(path: str, parser: argparse.ArgumentParser) -> None:
         parser.error(f"--output {path}: the name has to end in .mp4, .gif or .npy")
     if not target.absolute().parent.is_dir():
         parser.error(f"--output {path}: there is no folder {target.absolute().parent}")
+
+
+def check_writing(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuses, before any work, what could not be written after it: a rate, a quality, a report's place."""
+    if not 0 < options.fps < float("inf"):
+        parser.error(f"--fps {options.fps:g}: it has to be positive")
+    if not 0 <= options.quality <= 10:
+        parser.error(f"--quality {options.quality:g}: it has to be from 0 to 10")
+    if options.report and not Path(options.report).absolute().parent.is_dir():
+        parser.error(f"--report {options.report}: there is no folder {Path(options.report).absolute().parent}")
 
 
 def output_paths(path: str, count: int) -> list[str]:

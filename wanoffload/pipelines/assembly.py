@@ -67,7 +67,7 @@ def load_scheduler(root: Path, index: Mapping[str, Any]) -> Scheduler:
     """
     entry = index.get("scheduler")
     name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    if name not in SCHEDULERS:
+    if not isinstance(name, str) or name not in SCHEDULERS:
         raise CheckpointError(
             f"{root / 'model_index.json'} names the scheduler {name}, which is not there. Pass one of your own: "
             f"from_pretrained(..., scheduler=...) with {' or '.join(SCHEDULERS)}."

@@ -18,15 +18,17 @@ Sizes = list[tuple[int, int]]
 
 @dataclass
 class Expert:
-    """A transformer with its turn in a call.
+    """A transformer with its turn in a call, or two that take turns in one execution.
 
     Attributes:
-        network: The transformer.
+        names: What they are called, in the core's order.
+        network: The transformer, or the first of them.
         plan: Makes a plan for (rows, real rows) of each item of the batch.
         enter: Begins its turn; returns the report that what happens is added to.
         leave: Ends its turn: what it does not keep is let go.
     """
 
+    names: tuple[str, ...]
     network: Any
     plan: Callable[[Sizes], Any]
     enter: Callable[[], ComponentReport]
@@ -35,7 +37,7 @@ class Expert:
 
 class Denoiser:
     """Computes the guided velocity, step after step: ``with Denoiser(...) as d: d.begin(...); d.set_text(...);
-    d.velocity(latents, t, guidance, follow)``.
+    d.velocity(latents, t, guidance, following)``.
 
     Both branches and all videos go through one pass over the weights. The keys and values of texts and images are
     computed when they are set, and again only when they change. A plan holds for the sizes of the texts; other sizes
@@ -55,6 +57,7 @@ class Denoiser:
         self._channels = condition.channels() if condition is not None else None
         self._open = ExitStack()
         self._expert: Expert | None = None
+        self._turn = 0
         self._report: ComponentReport | None = None
         self._execution: Any = None
         self._sizes: Sizes = []
@@ -74,8 +77,9 @@ class Denoiser:
         self._open.close()
 
     def begin(self, name: str) -> None:
-        """Says whose steps come next. This is the one place where a call changes from one expert to another."""
+        """Says whose steps come next. Experts that take turns in one execution leave it open; others open their own."""
         expert = self._experts[name]
+        self._turn = expert.names.index(name)
         if expert is self._expert:
             return
         self._close()
@@ -105,14 +109,14 @@ class Denoiser:
         self._execution.prepare(text, *latents.shape[2:], **images)
         self._texts = (cond, uncond)
 
-    def velocity(self, latents: np.ndarray, timestep: float, guidance: float, follow: bool) -> np.ndarray:
+    def velocity(self, latents: np.ndarray, timestep: float, guidance: float, following: str | None) -> np.ndarray:
         """The velocity of every video.
 
         Args:
             latents: float32 [batch, channels, frames, height, width].
             timestep: The same for all.
             guidance: Used where an unconditional branch is set: uncond + guidance * (cond - uncond), in float32.
-            follow: Whether another step of the same expert comes next.
+            following: Whose step comes next; None where none does.
 
         Returns:
             float32 of the shape of the latents.
@@ -121,7 +125,7 @@ class Denoiser:
         if items != batch or self._channels is not None:
             latents = self._model_input(latents, items)
         timesteps = np.full(items, timestep, np.float32)
-        velocity = self._execution.step(latents, timesteps, follow=follow)
+        velocity = self._execution.step(latents, timesteps, *self._announce(following))
         if items == batch:
             return velocity
         cond, uncond = velocity[:batch], velocity[batch:]
@@ -129,6 +133,12 @@ class Denoiser:
         cond *= np.float32(guidance)
         cond += uncond
         return cond
+
+    def _announce(self, following: str | None) -> tuple[bool, int, int]:
+        """Whether a step of this execution follows, whose step this is, and whose follows."""
+        if following is None or self._experts[following] is not self._expert:
+            return False, self._turn, self._turn
+        return True, self._turn, self._expert.names.index(following)
 
     def _model_input(self, latents: np.ndarray, items: int) -> np.ndarray:
         """[items, input channels, ...]: the latents once for each branch, and behind them what they are conditioned on,

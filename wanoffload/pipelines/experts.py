@@ -44,6 +44,18 @@ def experts_of(pipe: Any, timesteps: Sequence[Any]) -> tuple[str, ...]:
     return names
 
 
+def taking_turns(pipe: Any, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the experts that run in one execution: both, where both are streamed in the same way.
+
+    They share ring and arena, and the first groups of the second are fetched during the last step of the first.
+    """
+    networks = [getattr(pipe, name) for name in names]
+    if len(networks) < 2 or networks[0].dtype != networks[1].dtype:
+        return ()
+    settings = networks[0].offload
+    return tuple(names) if settings == networks[1].offload and settings.level in ("block", "leaf") else ()
+
+
 def missing_expert(pipe: Any, name: str) -> str:
     """What to say where a transformer that a schedule needs is not there."""
     boundary = pipe.config.get("boundary_ratio")

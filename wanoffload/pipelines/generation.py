@@ -11,7 +11,8 @@ import numpy as np
 from wanoffload.models.vae import ENCODER
 from wanoffload.pipelines import checks
 from wanoffload.pipelines.denoise import Denoiser, Expert, Sizes
-from wanoffload.pipelines.experts import LOW, expert_at
+from wanoffload.pipelines.experts import LOW, expert_at, taking_turns
+from wanoffload.pipelines.footprint import array_bytes
 from wanoffload.pipelines.frames import FrameWriter
 from wanoffload.pipelines.planning import Phase, Planner
 from wanoffload.pipelines.request import Request, fill_embeds, unique_ids
@@ -28,17 +29,16 @@ def plan_call(pipe: Any, request: Request, engine: Any) -> PipelinePlan:
         PlanError: The budgets cannot hold it.
     """
     networks, makers = pipe.networks(), phase_makers(pipe, request, engine)
-    phases = []
+    arrays, phases = array_bytes(pipe, request), []
     for name, make in makers.items():
         network, core = pipe.part(name)
-        phase = Phase(name, network.offload, make, core.bytes)
-        phase.output_bytes = request.output_bytes if name == "vae" else 0
-        phase.array_bytes = 0 if name in ("text_encoder", "image_encoder") else request.source_bytes
-        phases.append(phase)
+        output = request.output_bytes if name == "vae" else 0
+        phases.append(Phase(name, network.offload, make, core.bytes, output, arrays[name]))
     running = sum(phase.weight_bytes for phase in phases if phase.stays)
     resident = sum(one.bytes for one in networks.values() if one.offload.kind == "none")
     plan = Planner(phases, resident - running, engine.device == "cpu", request.describe()).plan()
     plan.notes += request.notes
+    plan.turns = dict.fromkeys(taking_turns(pipe, request.experts)[1:], request.experts[0])
     return plan
 
 
@@ -56,9 +56,18 @@ def phase_makers(pipe: Any, request: Request, engine: Any) -> dict[str, Maker]:
     if condition is not None:
         makers[ENCODER] = lambda policy: networks["vae"].plan_pixels(engine, request.height, request.width, policy)
     sizes = request.sizes()
-    for name in request.experts:
+    turns = taking_turns(pipe, request.experts)
+    second = networks[turns[1]] if turns else None
+    for name in turns[:1] or request.experts:
         makers[name] = partial(
-            networks[name].plan_video, engine, frames, height, width, sizes, images=request.images(len(sizes))
+            networks[name].plan_video,
+            engine,
+            frames,
+            height,
+            width,
+            sizes,
+            images=request.images(len(sizes)),
+            second=second,
         )
     if request.decodes:
         makers["vae"] = lambda policy: networks["vae"].plan_frames(engine, height, width, policy)
@@ -86,12 +95,12 @@ class Generation:
         budgeted = any(value is not None for value in plan.budget.values())
         for name in pipe.part_names():
             settings = pipe.part(name)[0].offload
-            if name in plan.components or settings.kind == "auto" or (budgeted and settings.offloaded):
+            if plan.part(name) is not None or settings.kind == "auto" or (budgeted and settings.offloaded):
                 self._make_room(name)
 
     def _make_room(self, name: str) -> None:
         """Lets go of what the plan says a component does not keep."""
-        core, plan = self._pipe.part(name)[1], self._plan.components.get(name)
+        core, plan = self._pipe.part(name)[1], self._plan.part(name)
         if plan is None or not plan.keep_slabs:
             self._engine.drop(core)
         elif not plan.keep_residents:
@@ -103,6 +112,7 @@ class Generation:
         if plan.settings.offloaded and self._engine.held()["arena_bytes"] > plan.summary["work_bytes"]:
             self._engine.release_arena()
         report = self._report.component(name)
+        report.name = self._plan.title(name)
         report.ram_others = plan.ram_others
         return plan, report
 
@@ -191,28 +201,37 @@ class Generation:
                 denoiser.begin(experts[i])
                 denoiser.set_text(cond, self._branch(uncond, i), latents)
                 guidance = pipe.guidance_scale_2 if experts[i] == LOW else pipe.guidance_scale
-                follow = i + 1 < len(timesteps) and experts[i + 1] == experts[i] and not pipe.interrupt
-                velocity = denoiser.velocity(latents, float(t), guidance, follow)
+                following = experts[i + 1] if i + 1 < len(timesteps) and not pipe.interrupt else None
+                velocity = denoiser.velocity(latents, float(t), guidance, following)
                 latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
                 latents = np.ascontiguousarray(latents, np.float32)
                 self._report.steps += 1
                 if callback is not None:
                     latents, cond, uncond = self._call_back(callback, tensors, i, t, latents, cond, uncond)
                 progress.update()
-        pipe._current_timestep = None
         return latents
 
     def _experts(self) -> dict[str, Expert]:
         """The transformers that this call runs, each with its turn."""
-        return {
-            name: Expert(
-                self._pipe.part(name)[0],
-                partial(self._transformer_plan, name),
-                partial(lambda name: self._enter(name)[1], name),
-                partial(self._make_room, name),
-            )
-            for name in self._request.experts
-        }
+        names = self._request.experts
+        turns = taking_turns(self._pipe, names)
+        experts = {name: self._expert(turns or (name,)) for name in (turns[:1] or names)}
+        return experts | {name: experts[turns[0]] for name in turns}
+
+    def _expert(self, names: tuple[str, ...]) -> Expert:
+        """One transformer's turn, or that of two that take turns in one execution."""
+
+        def leave() -> None:
+            for name in names:
+                self._make_room(name)
+
+        return Expert(
+            names,
+            self._pipe.part(names[0])[0],
+            partial(self._transformer_plan, names),
+            lambda: self._enter(names[0])[1],
+            leave,
+        )
 
     def _branch(self, uncond: np.ndarray | None, step: int) -> np.ndarray | None:
         """The unconditional embeddings, if this step has guidance."""
@@ -225,14 +244,16 @@ class Generation:
             )
         return uncond
 
-    def _transformer_plan(self, name: str, sizes: Sizes) -> Any:
+    def _transformer_plan(self, names: tuple[str, ...], sizes: Sizes) -> Any:
         """The plan that was made for the call, or another under the same policy where a callback changed the texts'
         sizes."""
-        plan = self._plan.components[name]
+        plan = self._plan.components[names[0]]
         if sizes == self._planned_sizes:
             return plan.core
-        return self._pipe.part(name)[0].plan_video(
-            self._engine, *self._request.latent_shape[2:], sizes, plan.policy, self._request.images(len(sizes))
+        networks = [self._pipe.part(name)[0] for name in names]
+        images = self._request.images(len(sizes))
+        return networks[0].plan_video(
+            self._engine, *self._request.latent_shape[2:], sizes, plan.policy, images, *networks[1:]
         )
 
     def _call_back(

@@ -11,6 +11,7 @@ from wanoffload.pipelines.experts import check_same_shape
 def check_match(pipe: Any) -> None:
     """Raises CheckpointError (a ValueError) for networks that do not fit together, or are for another pipeline."""
     transformer, vae, encoder = pipe.main_transformer, pipe.vae, pipe.text_encoder
+    _check_tokens(pipe.tokenizer, encoder)
     if transformer is None:
         return
     check_same_shape(pipe.transformer, getattr(pipe, "transformer_2", None))
@@ -26,6 +27,14 @@ def check_match(pipe: Any) -> None:
         raise CheckpointError(
             f"The text_encoder gives embeddings of width {encoder.config.d_model}, but the transformer takes "
             f"{transformer.config.text_dim}: they are of different models. Load both from one checkpoint."
+        )
+
+
+def _check_tokens(tokenizer: Any, encoder: Any) -> None:
+    if tokenizer is not None and encoder is not None and tokenizer.most_id >= encoder.config.vocab_size:
+        raise CheckpointError(
+            f"The tokenizer has ids up to {tokenizer.most_id}, but the text_encoder embeds those below vocab_size="
+            f"{encoder.config.vocab_size}: they are of different models. Load both from one checkpoint."
         )
 
 

@@ -156,7 +156,9 @@ class WanPipeline(SamplingPipeline):
             attention_kwargs: Refused; there are no attention processors.
             callback_on_step_end: Called as ``callback(pipe, step, timestep, tensors)`` after each step. It may return
                 a dict with new ``latents``, ``prompt_embeds`` or ``negative_prompt_embeds``, and may set
-                ``pipe._guidance_scale`` or ``pipe.interrupt``; each takes effect from the next step.
+                ``pipe._guidance_scale`` or ``pipe.interrupt``; each takes effect from the next step. It cannot call the
+                pipeline's own ``encode_prompt`` or ``vae.decode`` (BusyError): embed other prompts before the call, and
+                decode with a second pipeline.
             callback_on_step_end_tensor_inputs: Which of these it gets.
             max_sequence_length: Tokens a prompt is cut to and rows it is padded to.
 

@@ -100,7 +100,9 @@ class Planner:
         if errors:
             raise self._refusal(errors[0])
         output = max((phase.output_bytes for phase in self.phases), default=0)
-        return PipelinePlan({plan.name: plan for plan in plans}, self.what, self._budget(), output, ALLOWANCE)
+        arrays = max((phase.array_bytes for phase in self.phases), default=0)
+        components = {plan.name: plan for plan in plans}
+        return PipelinePlan(components, self.what, self._budget(), output, ALLOWANCE, arrays)
 
     def _arrange(self, together: bool) -> tuple[list[ComponentPlan], list[PlanError]]:
         """Plans every phase: those without a budget first, since what they keep on the host is outside the others'

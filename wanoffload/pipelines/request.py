@@ -102,15 +102,6 @@ class Request:
         item = 1 if self.output_type == "pil" else 4
         return self.batch * self.frames * self.height * self.width * 3 * item if self.decodes else 0
 
-    @property
-    def source_bytes(self) -> int:
-        """Size of the encoded frames and masks that latents are conditioned on; the transformer's input included."""
-        if self.condition is None:
-            return 0
-        item = 4 * int(np.prod(self.latent_shape[2:]))
-        rows = len(self.condition.chunks) + (len(self.sizes()) if self.condition.mask is not None else 0)
-        return item * rows * self.input_channels
-
     def texts(self) -> list[Text]:
         """The branches that run."""
         return [self.cond] if self.uncond is None else [self.cond, self.uncond]

@@ -180,7 +180,10 @@ class SamplingPipeline(PipelineBase):
             generation.encode()
             if latents is None:
                 latents = self._first_latents(request, timesteps, arguments.generator)
-            latents = generation.denoise(latents, timesteps, callback, tensors)
+            try:
+                latents = generation.denoise(latents, timesteps, callback, tensors)
+            finally:
+                self._current_timestep = None
             frames = generation.decode(latents) if request.decodes else latents
             self.report.seconds = time.perf_counter() - started
         return frames
