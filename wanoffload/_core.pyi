@@ -209,8 +209,8 @@ class Exec:
     def trace(self) -> dict[str, Any] | None:
         """Of a closed Exec whose plan was made while its engine records: "events", dicts of lane ("read", "copy",
         "compute", "stall"), group (its name or None), expert, pass (from 1; 0 is loading), thread, bytes, begin, end
-        (seconds, as time.monotonic() counts them) and held (of "copy": when the group had a place in the ring); and "dropped",
-        how many there was no room for. Else None."""
+        (seconds, as time.monotonic() counts them) and held (of "copy": when the group had a place in the ring); and
+        "dropped", how many there was no room for. Else None."""
     def __enter__(self) -> Exec: ...
     def __exit__(self, *args: object) -> None: ...
 

@@ -68,6 +68,7 @@ class WanTransformer3DModel(Component):
         text: Sequence[tuple[int, int]],
         policy: dict[str, Any],
         images: tuple[int, Sequence[int]] | None = None,
+        second: WanTransformer3DModel | None = None,
     ) -> Any:
         """The core's plan.
 
@@ -79,8 +80,10 @@ class WanTransformer3DModel(Component):
             text: Of each batch item, (text rows, of which real).
             policy: The planner's policy.
             images: Rows of an image embedding, and of each batch item the index of its embedding; or None.
+            second: Another expert of the same shape, for an execution in which both take turns.
         """
-        return self.core.plan(engine, frames, height, width, list(text), policy, images=images)
+        core = second.core if second is not None else None
+        return self.core.plan(engine, frames, height, width, list(text), policy, images=images, second=core)
 
     def __call__(
         self,
