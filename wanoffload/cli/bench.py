@@ -98,8 +98,8 @@ def check_files(parser: argparse.ArgumentParser, **files: str | None) -> None:
     for name, file in files.items():
         if file is not None and not Path(file).absolute().parent.is_dir():
             parser.error(f"--{name} {file}: there is no folder {Path(file).absolute().parent}")
-    if files.get("plot") is not None and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install 'wanoffload[plot]'")
+        if file is not None and name != "json" and importlib.util.find_spec("matplotlib") is None:
+            parser.error(f"--{name} {file}: a picture needs matplotlib: pip install 'wanoffload[plot]'")
 
 
 def say_row(row: Row) -> None:
