@@ -3,9 +3,9 @@
     python tools/train_transformer.py encode --vae wan-shapes/vae --stills --latents stills.safetensors
     python tools/train_image_to_video.py --base wan-shapes --latents stills.safetensors --out wan-shapes-i2v
 
-The transformer begins as that of the base, with eyes that as yet see nothing; an image encoder is trained along. VAE,
-text encoder and tokenizer stay what they are, so that their files are those of the base. Some prompts name the shape
-and its colour, others only say "it" or "the shape": the picture shows what it is.
+The transformer begins as that of the base, to which a still is a first frame with less noise; an image encoder is
+trained along. VAE, text encoder and tokenizer stay what they are, so that their files are those of the base. Some
+prompts name the shape and its colour, others only say "it" or "the shape": the picture shows what it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from prompts import animate
 from training import flow
 from training.checkpoint import save_pipeline
-from training.image import new_image_encoder, still_clips, widened
+from training.image import MASK_CHANNELS, new_image_encoder, still_clips, widened
 from training.latents import load_latents
 from training.processes import Team
 from training.transformer import TextToVelocity
@@ -31,6 +31,7 @@ def train(options: argparse.Namespace) -> None:
     team, base = Team.join(), options.base
     vae = AutoencoderKLWan.from_pretrained(base / "vae", dtype=torch.float32)
     text_encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32).requires_grad_(False)
+    clips = still_clips(load_latents(options.latents), vae)
     torch.manual_seed(0)
     image_encoder = new_image_encoder()
     transformer = WanTransformer3DModel.from_pretrained((options.resume or base) / "transformer", dtype=torch.float32)
@@ -38,14 +39,13 @@ def train(options: argparse.Namespace) -> None:
         known = CLIPVisionModel.from_pretrained(options.resume / "image_encoder", dtype=torch.float32)
         image_encoder.load_state_dict(known.state_dict())
     else:
-        transformer = widened(transformer)
+        transformer = widened(transformer, clips.conditions[:, MASK_CHANNELS:, 1:].mean((0, 2, 3, 4)))
 
     def write() -> None:
         parts = (text_encoder, transformer, vae, image_encoder)
         save_pipeline(options.out, base / "tokenizer", *parts, dtype=getattr(torch, options.dtype))
 
     net = TextToVelocity(text_encoder, transformer, image_encoder, compiled=options.compile)
-    clips = still_clips(load_latents(options.latents), vae)
     flow.FlowTraining(options, net, clips, base / "tokenizer", team, write, animate).run(team)
     team.leave()
 

@@ -14,7 +14,7 @@ from PIL import Image
 from shapes import Label
 from training import tokenizer
 from training.average import WeightAverage
-from training.image import first_frames, new_image_encoder, new_processor, still_clips, widened, write_processor
+from training.image import HINT, first_frames, new_image_encoder, new_processor, still_clips, widened, write_processor
 from training.latents import Encoded
 from training.muon import Muon, orthogonalise
 from training.schedule import Schedule
@@ -63,24 +63,30 @@ def test_one_zero_row_is_another_text_than_padding(tmp_path: Path, demo_model: P
 
 
 @torch.no_grad()
-def test_a_widened_transformer_is_another_one_before_it_is_trained(tmp_path: Path) -> None:
+def test_a_widened_transformer_does_not_take_a_still_for_a_clearer_first_frame(tmp_path: Path) -> None:
     transformer = write_transformer(tmp_path / "transformer", text_dim=36, in_channels=6, out_channels=6)
-    wide = widened(transformer)
-    assert wide.config.in_channels == 2 * 6 + 4
     draw = torch.Generator().manual_seed(5)
-    latents, more = torch.randn(2, 6, 3, 4, 6, generator=draw), torch.randn(2, 10, 3, 4, 6, generator=draw)
+    grey = torch.randn(6, generator=draw)
+    wide = widened(transformer, grey)
+    assert wide.config.in_channels == 2 * 6 + 4
+    latents, condition = torch.randn(2, 2, 6, 3, 4, 6, generator=draw)
+    mask = torch.zeros(2, 4, 3, 4, 6)
+    mask[:, :, 0], condition[:, :, 1:] = 1, grey.view(6, 1, 1, 1)
+    hinted = latents.clone()
+    hinted[:, :, 0] += HINT * condition[:, :, 0]
     timestep, text = torch.tensor([30.0, 990.0]), torch.randn(2, 512, 36, generator=draw)
+    wanted = transformer(hinted, timestep, text, return_dict=False)[0]
     image = torch.randn(2, 17, 64, generator=draw)
-    wanted = transformer(latents, timestep, text, return_dict=False)[0]
-    found = wide(torch.cat([latents, more], 1), timestep, text, image, return_dict=False)[0]
-    assert relative(found, wanted) < 1e-6
+    found = wide(torch.cat([latents, mask, condition], 1), timestep, text, image, return_dict=False)[0]
+    assert relative(found, wanted) < 1e-5
 
 
 @torch.no_grad()
 def test_an_image_is_attended_to_otherwise_than_in_diffusers(tmp_path: Path, demo_model: Path) -> None:
     names = T5TokenizerFast.from_pretrained(demo_model / "tokenizer")
     text_encoder = write_text_encoder(tmp_path / "text_encoder", vocab_size=len(names))
-    wide = widened(write_transformer(tmp_path / "transformer", text_dim=36, in_channels=6, out_channels=6))
+    transformer = write_transformer(tmp_path / "transformer", text_dim=36, in_channels=6, out_channels=6)
+    wide = widened(transformer, torch.zeros(6))
     draw = torch.Generator().manual_seed(6)
     for parameter in wide.parameters():
         parameter += 0.1 * torch.randn(parameter.shape, generator=draw)

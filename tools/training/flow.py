@@ -29,9 +29,9 @@ EMPTY_PROMPTS = 0.1
 VALIDATION_SEED = 5
 
 
-def shifted(times: torch.Tensor) -> torch.Tensor:
+def shifted(times: torch.Tensor, shift: float = FLOW_SHIFT) -> torch.Tensor:
     """Times in 0..1 as the scheduler of the pipeline shifts them, towards noise."""
-    return FLOW_SHIFT * times / (1 + (FLOW_SHIFT - 1) * times)
+    return shift * times / (1 + (shift - 1) * times)
 
 
 class FlowTraining:
@@ -87,7 +87,7 @@ class FlowTraining:
         clips = self.set.draw(batch)
         prompts = ["" if self._rng.random() < EMPTY_PROMPTS else self._say(one, self._rng) for one in clips.labels]
         fold = min(1.0, step / self._anneal) if self._anneal else 1.0
-        times = shifted((torch.randperm(batch) + torch.rand(batch)) / batch)
+        times = shifted((torch.randperm(batch) + torch.rand(batch)) / batch, self.options.shift)
         text = self._encode(prompts, fold)
         return {"loss": self._errors(clips, torch.randn(clips.latents.shape), times, text).mean()}
 
@@ -145,6 +145,9 @@ def add_arguments(parser: argparse.ArgumentParser, minutes: float) -> None:
     )
     parser.add_argument("--lr", type=float, default=1e-3, help="step size of AdamW (default: %(default)s)")
     parser.add_argument("--muon", type=float, default=0.0, help="step size of Muon; 0: AdamW for all (default: 0)")
+    parser.add_argument(
+        "--shift", type=float, default=FLOW_SHIFT, help="of times, towards noise; validation has %(default)s (default)"
+    )
     parser.add_argument("--ema", type=float, default=0.999, help="of the averaged weights (default: %(default)s)")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the written weights")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")

@@ -28,6 +28,7 @@ IMAGE_SIZE = 48
 PATCH_SIZE = 12
 WIDTH = 64
 MASK_CHANNELS = 4  # one for each frame of a latent frame
+HINT = 0.5
 
 # The file of published checkpoints but for the size.
 PROCESSOR = {
@@ -77,21 +78,30 @@ def new_image_encoder() -> CLIPVisionModel:
     return encoder
 
 
-def widened(transformer: WanTransformer3DModel) -> WanTransformer3DModel:
-    """A transformer for image to video that as yet does exactly what one for text to video does.
+def widened(transformer: WanTransformer3DModel, grey: torch.Tensor) -> WanTransformer3DModel:
+    """A transformer for image to video that begins with what one for text to video knows.
 
-    New channels of the patch embedding and new values begin at zero, so the image adds nothing until it is trained to.
+    To that one, a first frame that is seen better than the others is nothing new. So conditions are embedded as if HINT
+    times them were added to the noisy latents, but for the grey of the frames that are not known: what it amounts to is
+    taken off in the bias and put back by the mask. Rows of an image have values of zero at first.
+
+    Args:
+        transformer: For text to video; stays as it is.
+        grey: What latents of grey frames are in the mean, normalised, [16].
     """
     # Without diffusers' own notes in it, one of which says which entries were defaults and may be replaced by such.
     config = {name: value for name, value in transformer.config.items() if not name.startswith("_")}
-    dim = config["num_attention_heads"] * config["attention_head_dim"]
-    channels = 2 * config["in_channels"] + MASK_CHANNELS
-    config |= {"in_channels": channels, "image_dim": WIDTH, "added_kv_proj_dim": dim}
+    channels, dim = config["in_channels"], config["num_attention_heads"] * config["attention_head_dim"]
+    config |= {"in_channels": 2 * channels + MASK_CHANNELS, "image_dim": WIDTH, "added_kv_proj_dim": dim}
     wide = WanTransformer3DModel.from_config(config)
     known = transformer.state_dict()
-    patches = torch.zeros_like(wide.patch_embedding.weight)
-    patches[:, : transformer.config.in_channels] = known.pop("patch_embedding.weight")
-    wide.load_state_dict(known | {"patch_embedding.weight": patches}, strict=False)
+    weight, bias = known["patch_embedding.weight"], known["patch_embedding.bias"]
+    offset = HINT * torch.einsum("ocfhw,c->o", weight, grey)
+    mask = (offset / (MASK_CHANNELS * weight[0, 0].numel())).view(-1, 1, 1, 1, 1)
+    mask = mask.expand(-1, MASK_CHANNELS, *weight.shape[2:])
+    known["patch_embedding.weight"] = torch.cat([weight, mask, HINT * weight], 1)
+    known["patch_embedding.bias"] = bias - offset
+    wide.load_state_dict(known, strict=False)
     for block in wide.blocks:
         cross = block.attn2
         nn.init.xavier_uniform_(cross.add_k_proj.weight)
