@@ -22,7 +22,7 @@ class Execution:
 
     Attributes:
         plan: The summary of the plan it ran under.
-        events: Dicts of lane, group, pass, thread, bytes, begin, end and held, as `_core.Exec.trace` gives them.
+        events: Dicts of lane, group, expert, pass, thread, bytes, begin, end and held, from `_core.Exec.trace`.
         dropped: Spans that found no room in the trace.
     """
 
@@ -124,6 +124,11 @@ def _metadata(kind: str, process: int, thread: int, **args: Any) -> dict[str, An
     return {"name": kind, "ph": "M", "pid": process, "tid": thread, "args": args}
 
 
+def _name(event: Mapping[str, Any]) -> str:
+    """The group's; of the second of two experts that take turns it says so."""
+    return (event["group"] or NO_GROUP) + (" (second expert)" if event["expert"] else "")
+
+
 def _label(event: Mapping[str, Any]) -> str:
     return f"read {event['thread']}" if event["lane"] == "read" else event["lane"]
 
@@ -137,7 +142,7 @@ def _threads(executions: Iterable[Execution]) -> list[str]:
 def _complete_events(one: Execution, process: int, threads: list[str], start: float) -> list[dict[str, Any]]:
     return [
         {
-            "name": event["group"] or NO_GROUP,
+            "name": _name(event),
             "cat": event["lane"],
             "ph": "X",
             "ts": (event["begin"] - start) * 1e6,

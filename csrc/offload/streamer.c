@@ -2,10 +2,11 @@
  *
  *     copy      fetch n | ready(n)                          wait freed(n) | fetch m | ready(m)
  *     compute             wait ready(n) | ops of n | freed(n)                         wait ready(m) | ops of m
- *     host      acquire n, ..., give back n, fetch m, ...   never waits
+ *     host      acquire n, ..., give back n, fetch m, ...   runs ahead
  *
- * The host runs ahead of both streams, and waits for nothing but readers that are more than 64 pieces behind (loader.c). Room is free for it as soon as give_back was called for whoever had it; that the device is
- * through with the bytes is what `freed` says, and only the copy stream (or the reader that writes there) waits for it. */
+ * The host runs ahead of both streams, and waits for nothing but readers that are more than 64 pieces behind (loader.c). Room is
+ * free for it as soon as give_back was called for whoever had it; that the device is through with the bytes is what `freed` says,
+ * and only the copy stream (or the reader that writes there) waits for it. */
 #include "offload/streamer.h"
 
 void wo_streamer_init(wo_streamer *s, wo_engine *e, const wo_plan *plan, wo_loader *loader, const char *const *slabs, char *base,
@@ -82,8 +83,10 @@ static wo_status fetch(wo_streamer *s, bool *fetched, wo_error *err) {
         if (announced)
             WO_TRY(wo_engine_edge_delay(e, WO_EDGE_HAND_OVER, s->stream, err));
     }
-    if (!s->ahead)
+    if (!s->ahead) {
+        WO_TRY(wo_trace_cut(e->trace, s->stream, WO_LANE_NONE, -1, 0, 0, err)); /* no span of computing overlaps what is timed */
         WO_TRY(e->device->stream->host_call(s->stream, begin_copying, s, err));
+    }
     WO_TRY(fill_slot(s, turn.expert, group, slot, wo_engine_edge_ticket(e, edge, s->ring.space), err));
     WO_TRY(wo_trace_cut(e->trace, s->stream, WO_LANE_NONE, -1, 0, 0, err));
     if (!s->ahead)

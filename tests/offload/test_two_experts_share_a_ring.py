@@ -8,6 +8,7 @@ from offload.runs import RNG_SEED, TransformerSubject
 from wanoffload import _core
 from wanoffload.errors import CheckpointError, PlanError
 from wanoffload.report import ComponentReport
+from wanoffload.timeline import chrome_trace
 
 STEPS = (2, 3)  # of each expert
 POLICIES = [
@@ -120,6 +121,10 @@ def test_the_change_of_expert_is_not_prefetched(call, wanted):
     used = [event for event in events if event["lane"] == "copy" and event["pass"] == last]
     assert {event["expert"] for event in fetched} == {1} and {event["expert"] for event in used} == {0}
     assert min(event["held"][0] for event in fetched) < max(event["held"][1] for event in used)
+    names = {
+        one["args"]["pass"]: one["name"] for one in chrome_trace({"t": report.timeline})["traceEvents"] if "dur" in one
+    }
+    assert "(second expert)" in names[first] and "(second expert)" not in names[last]
 
 
 def test_memory_is_planned_for_one_expert_only(call):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pipeline.helpers import draw_picture, write_image_pipeline
 
 import wanoffload
 from wanoffload import _core, comparison
@@ -112,6 +113,17 @@ def test_a_budget_that_cannot_hold_ends_everything(demo_model) -> None:
     assert "smallest that would do" in str(found)
     with pytest.raises(ValueError, match="offloads"):
         wanoffload.bench(demo_model, offloads=["sideways"])
+
+
+def test_a_still_is_refused_or_left_out(demo_model, tmp_path: Path) -> None:
+    folder = write_image_pipeline(tmp_path, demo_model, 7)
+    rows = dict(offloads=["resident", "disk"], dtypes=(), flow_shifts=(5.0,))
+    call = {**CALL, "num_inference_steps": 1}
+    found = [wanoffload.bench(folder, "it moves", image=draw_picture(40, 60, n), **call, **rows) for n in (0, 1)]
+    assert all(one.ok for one in found)
+    assert found[0].rows[0].sha256 != found[1].rows[0].sha256
+    with pytest.raises(ValueError, match="image-to-video"):
+        wanoffload.bench(folder, "it moves", **call, **rows)
 
 
 def test_the_picture_shows_other_rows(found, tmp_path) -> None:
