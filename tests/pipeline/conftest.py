@@ -9,9 +9,13 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import pytest
+import torch
 from pipeline.helpers import CALL, frames_of, open_pipeline, open_reference
 
 import wanoffload
+
+# Networks this small gain nothing from a second thread, and on a busy machine lose a factor of ten by waiting for it.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -64,6 +64,8 @@ def test_a_film_picks_video_to_video_and_is_used_whole_or_as_far_as_asked(
         run("generate", demo_model, "--video", file, *SMALL, *words, *VIDEO, "-o", "film.npy")
         arguments = {**CALL, "video": load_video(file)[:count], "height": 32, "width": 48, "strength": strength}
         assert np.array_equal(np.load(tmp_path / "film.npy"), frames_of(pipe, **arguments)[0])
+    plan = json.loads(run("plan", demo_model, "--video", file, *SMALL, "--json"))
+    assert "48x32, 9 frames" in plan["what"] and "vae encoder" in plan["components"]
     assert "has 9 frames, but --frames asks for 13" in run(
         "generate", demo_model, "--video", file, "--frames", "13", *VIDEO, code=1
     )

@@ -164,6 +164,10 @@ def test_each_video_of_a_batch_is_the_one_that_it_is_alone(pipes: dict[str, tupl
     said_of_each = frames_of(
         pipe, image=stills, **{**arguments, "prompt": "a"}, num_videos_per_prompt=2, generator=seeds
     )
+    cond, uncond = pipe.encode_prompt("a", max_sequence_length=512)
+    embeds = {"prompt": None, "prompt_embeds": cond, "negative_prompt_embeds": uncond}
+    embedded = frames_of(pipe, image=stills, **{**arguments, **embeds}, num_videos_per_prompt=2, generator=seeds)
+    assert np.array_equal(embedded, said_of_each)
     for index, (still, prompt) in enumerate(zip([0, 0, 1, 1], "aabb", strict=True)):
         alone = {**arguments, "image": stills[still], "generator": seeds[index]}
         assert np.array_equal(whole[index], frames_of(pipe, **{**alone, "prompt": prompt})[0])

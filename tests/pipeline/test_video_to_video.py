@@ -18,7 +18,7 @@ from pipeline.helpers import (
 )
 
 import wanoffload
-from wanoffload import WanVideoToVideoPipeline
+from wanoffload import PlanError, WanVideoToVideoPipeline
 
 KIND = "WanVideoToVideoPipeline"
 SMALL: dict[str, Any] = {"prompt": "a red star", "height": 32, "width": 48, "num_inference_steps": 4}
@@ -113,6 +113,27 @@ def test_each_video_of_a_batch_is_the_one_that_it_is_alone(pipes: tuple[Any, Any
     for index in range(4):
         alone = {**arguments, "video": films[index // 2], "prompt": "ab"[index // 2], "generator": index + 3}
         assert np.array_equal(whole[index], frames_of(pipes[0], **alone)[0])
+
+
+def test_no_way_of_offloading_changes_a_bit_and_the_smallest_budget_holds(folder: Path) -> None:
+    pipe, arguments = open_pipeline(folder, KIND), {**SMALL, "video": film_of(5), "generator": 3}
+    film = frames_of(pipe, **arguments)
+    for settings in (
+        {"offload_type": "leaf_level", "use_stream": True},
+        {"offload_type": "leaf_level", "use_stream": True, "offload_device": "disk"},
+        {"offload_type": "block_level", "num_blocks_per_group": 1},
+    ):
+        pipe.enable_group_offload("cpu", **settings)
+        assert np.array_equal(frames_of(pipe, **arguments), film), settings
+        assert pipe.report.components["vae encoder"].bytes_moved > 0
+    pipe.enable_auto_offload(vram=1, ram=1)
+    with pytest.raises(PlanError) as caught:
+        pipe(**arguments)
+    pipe.enable_auto_offload(**caught.value.needed)
+    plan = pipe.plan(film_of(5), "a red star", height=32, width=48)
+    assert list(plan.components) == ["text_encoder", "vae encoder", "transformer", "vae"]
+    assert np.array_equal(frames_of(pipe, **arguments), film)
+    assert pipe.report.ram_peak <= caught.value.needed["ram"]
 
 
 def test_latents_handed_in_are_where_sampling_starts(pipes: tuple[Any, Any]) -> None:
