@@ -228,7 +228,7 @@ def text_rows(embeds: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 def refuse_attention_kwargs(attention_kwargs: Any) -> None:
     """Raises ValueError for attention_kwargs that ask for something."""
-    if attention_kwargs:
+    if attention_kwargs is not None and not (isinstance(attention_kwargs, dict) and not attention_kwargs):
         raise ValueError(
             f"`attention_kwargs`={attention_kwargs!r} cannot take effect: attention is computed by the core, which has "
             "no processors to hand them to. Leave it out."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -16,18 +17,26 @@ OUTPUT_TYPES = ("np", "pil", "latent", "pt")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
 
+_MOST = 1_000_000  # steps, frames, rows or videos beyond this are a slip of the keyboard, and would take all memory
+
+
 def whole_number(value: Any, name: str, least: int = 1) -> int:
-    """An int of at least so much.
+    """An int of at least so much, and not absurdly large.
 
     Raises:
         TypeError: It is no whole number.
-        ValueError: It is too small.
+        ValueError: It is too small or too large.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
         raise TypeError(f"`{name}` has to be an int but is {value!r} of type {type(value).__name__}.")
-    number = value.__index__()
     if number < least:
         raise ValueError(f"`{name}` has to be at least {least} but is {number}.")
+    if number > _MOST:
+        raise ValueError(f"`{name}` has to be at most {_MOST} but is {number}.")
     return number
 
 
@@ -185,7 +194,7 @@ def check_guidance_2(guidance_scale_2: Any, boundary_ratio: Any) -> None:
 
 def check_output_type(output_type: Any) -> str:
     """The output type; ``"pt"`` only where torch is installed."""
-    if output_type not in OUTPUT_TYPES:
+    if not isinstance(output_type, str) or output_type not in OUTPUT_TYPES:
         raise ValueError(f"{output_type} does not exist. Please choose one of {list(OUTPUT_TYPES)}")
     if output_type == "pt" and importlib.util.find_spec("torch") is None:
         raise ImportError(
