@@ -1,5 +1,6 @@
 """WAN 2.2's two transformers: which of them takes which step, that an idle one costs nothing, and what is refused."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.helpers import (
     write_image_pipeline,
 )
 
-from wanoffload import CheckpointError, UniPCMultistepScheduler
+from wanoffload import CheckpointError, UniPCMultistepScheduler, _core
 
 EXPERTS = ("transformer", "transformer_2")
 RUN: dict[str, Any] = {**CALL, "prompt": "a red star", "num_inference_steps": 5}
@@ -137,6 +138,8 @@ def test_experts_share_one_arena_and_every_way_of_offloading_gives_the_same_film
 def test_the_change_of_expert_is_a_bubble_or_a_byte_moves_twice(tier: str, folder: Path) -> None:
     """Streamed alike, both run in one execution: the second's first groups come during the first's last step."""
     pipe = open_pipeline(folder)
+    gc.collect()
+    tables = _core.host_memory()["current"]  # of every pipeline that is open in this process
     film = frames_of(pipe, **RUN, guidance_scale=4.0, guidance_scale_2=2.0)
     pipe.enable_group_offload("cpu", tier, "leaf_level", use_stream=True)
     pipe.enable_trace()
@@ -149,7 +152,7 @@ def test_the_change_of_expert_is_a_bubble_or_a_byte_moves_twice(tier: str, folde
     assert report.bytes_moved == 2 * prepare + 5 * step
     by_pass = {event["pass"]: event["expert"] for event in report.timeline[0].lane("copy") if event["pass"]}
     assert [by_pass[number] for number in sorted(by_pass)] == [0, 1, 0, 0, 1, 1, 1]
-    assert report.ram_peak <= plan.part("transformer").core_ram + (1 << 20)
+    assert report.ram_peak <= plan.part("transformer").core_ram + tables + (1 << 20)
 
 
 def test_experts_that_are_streamed_in_different_ways_run_one_after_the_other(folder: Path) -> None:
