@@ -1,5 +1,5 @@
-/* One table of op cases: shapes, dtypes and error bounds. It drives the test against float64 (test_ops_cases.c) and the micro-benchmark
- * (bench_ops_rows.c). A new operation gets its rows here, its arguments in op_call.h and its definition in op_reference.h. */
+/* One table of op cases: shapes, dtypes and error bounds, for the test against float64 (test_ops_cases.c). A new operation gets its rows
+ * here, its arguments in op_call.h and its definition in op_reference.h. */
 #ifndef WO_TESTS_OP_CASES_H
 #define WO_TESTS_OP_CASES_H
 

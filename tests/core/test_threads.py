@@ -66,6 +66,7 @@ def test_cancel_stops_the_call_of_another_thread(engine: core.Engine, models: Mo
     with Slow(engine, models) as slow:
         engine.cancel()
     assert isinstance(slow.outcome, KeyboardInterrupt)
+    assert core._testing.tiles_after_cancel(engine) <= core.get_num_threads()
     assert np.array_equal(velocity(engine, models, STREAMED), velocity(engine, models, {}))
 
 

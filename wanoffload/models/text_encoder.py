@@ -77,8 +77,12 @@ class UMT5EncoderModel(Component):
         return BaseModelOutput(result) if return_dict else (result,)
 
     def encode(self, prompts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Encodes prompts of real tokens, int32 [n] each, to float32 [n, d_model] each, in one pass over the
-        weights."""
+        """Encodes prompts of real tokens, int32 [n] each, to float32 [n, d_model] each, in one pass over the weights.
+
+        Bits do not depend on how weights are offloaded, but the longest prompt of the call decides the form of the
+        products: up to 32 tokens another order of sums is the faster one. A short prompt beside a long one can so differ
+        in its last bits from the same prompt alone.
+        """
         report = ComponentReport(self.component_name)
         with self.runtime.call(self.class_name) as engine:
             tokens = [len(prompt) for prompt in prompts]
