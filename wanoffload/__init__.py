@@ -137,6 +137,11 @@ def __getattr__(name: str) -> Any:
             return version("wanoffload")
         except PackageNotFoundError:
             return "unknown"
+    if name.startswith("Wan"):
+        from wanoffload.loading import NOT_YET
+
+        if name in NOT_YET:  # AttributeError would lose its message in `from wanoffload import name`
+            raise ImportError(f"wanoffload has no {name}: {NOT_YET[name]} is not there yet. Use diffusers for it.")
     raise AttributeError(f"module 'wanoffload' has no attribute '{name}'")
 
 

@@ -33,7 +33,12 @@ _PIPELINES = {
     "WanVideoToVideoPipeline": ("video to video", ("WanPipeline", "WanVideoToVideoPipeline")),
     "WanImageToVideoPipeline": ("image to video", ("WanImageToVideoPipeline",)),
 }
-_NOT_YET = {"WanVACEPipeline": "VACE", "WanAnimatePipeline": "Animate"}
+NOT_YET = {
+    "WanVACEPipeline": "VACE",
+    "WanVACETransformer3DModel": "VACE",
+    "WanAnimatePipeline": "Animate",
+    "WanAnimateTransformer3DModel": "Animate",
+}
 
 
 def missing(message: str, path: Path | str) -> FileNotFoundError:
@@ -250,9 +255,9 @@ def read_model_index(root: Path, pipeline: str | None = None) -> dict[str, Any]:
         )
     index = read_config(file)
     found = str(index.get("_class_name"))
-    if found in _NOT_YET:
+    if found in NOT_YET:
         raise CheckpointError(
-            f"{file} describes a {found} ({_NOT_YET[found]}), which this version does not run. It runs "
+            f"{file} describes a {found} ({NOT_YET[found]}), which this version does not run. It runs "
             f"{', '.join(_PIPELINES)}."
         )
     if found not in _PIPELINES:

@@ -319,3 +319,10 @@ def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(wanoffload.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("name", ["WanVACEPipeline", "WanAnimateTransformer3DModel"])
+def test_importing_what_is_not_there_yet_does_not_say_so(name: str) -> None:
+    with pytest.raises(ImportError, match=f"{name}.*not there yet"):
+        getattr(wanoffload, name)
+    assert not hasattr(wanoffload, "WanNothing")

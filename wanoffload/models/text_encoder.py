@@ -80,8 +80,8 @@ class UMT5EncoderModel(Component):
         """Encodes prompts of real tokens, int32 [n] each, to float32 [n, d_model] each, in one pass over the weights.
 
         Bits do not depend on how weights are offloaded, but the longest prompt of the call decides the form of the
-        products: up to 32 tokens another order of sums is the faster one. A short prompt beside a long one can so differ
-        in its last bits from the same prompt alone.
+        products: up to 32 tokens another order of sums is the faster one. So a short prompt beside a long one can
+        differ in its last bits from the same prompt alone.
         """
         report = ComponentReport(self.component_name)
         with self.runtime.call(self.class_name) as engine:
