@@ -13,6 +13,7 @@
     X(BF16, 2, "BF16", "bfloat16")      \
     X(F16, 2, "F16", "float16")         \
     X(F64, 8, "F64", "float64")         \
+    X(F8_E4M3, 1, "F8_E4M3", "float8_e4m3fn") \
     X(I64, 8, "I64", "int64")           \
     X(I32, 4, "I32", "int32")           \
     X(I16, 2, "I16", "int16")           \

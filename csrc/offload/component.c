@@ -5,11 +5,12 @@
  *     | tensor |<-----| rows [first, + rows) |              ^ 0           ^ at a 256-byte boundary
  *     +--------+      +----------------------+
  *
- * A tensor, or a slice of its rows, has one claim at most. What no layer claims is listed as unused with the reason when the
- * component is sealed, so that nothing in a file is passed over in silence. */
+ * A tensor, or a slice of its rows, has one claim at most (a scale has one for each slice of its weight). What no layer claims is
+ * listed as unused with the reason when the component is sealed, so that nothing in a file is passed over in silence. */
 #include "offload/component_impl.h"
 
 #include "base/arena.h"
+#include "offload/scale.h"
 #include "offload/table.h"
 
 #include <assert.h>
@@ -118,6 +119,10 @@ static const char *describe_shape(int rank, const int64_t *shape, char *buffer, 
     return buffer;
 }
 
+static bool is_float(wo_dtype dtype) {
+    return dtype == WO_F32 || dtype == WO_BF16 || dtype == WO_F16 || dtype == WO_F64 || dtype == WO_F8_E4M3;
+}
+
 /* The entry, or an error that names the tensor, the file, what was wanted and what was found. */
 static wo_status find_entry(const wo_component *c, const wo_param_spec *spec, const wo_entry **out, wo_error *err) {
     char wanted[128], found[128];
@@ -138,7 +143,7 @@ static wo_status find_entry(const wo_component *c, const wo_param_spec *spec, co
     if (!same)
         return wo_error_set_os(err, WO_ECHECKPOINT, 0, path, "%s: tensor '%s' in %s has another shape: wanted %s, found %s", c->name, spec->tensor,
                                path, wanted, describe_shape(entry->rank, entry->shape, found, sizeof found));
-    if (entry->dtype != WO_F32 && entry->dtype != WO_BF16 && entry->dtype != WO_F16 && entry->dtype != WO_F64)
+    if (!is_float(entry->dtype))
         return wo_error_set_os(err, WO_ECHECKPOINT, 0, path, "%s: tensor '%s' in %s is %s: wanted a float dtype", c->name, spec->tensor, path,
                                wo_dtype_name(entry->dtype));
     *out = entry;
@@ -162,7 +167,7 @@ static wo_status fill_shape_of_use(const wo_param_spec *spec, wo_param *p, wo_er
     p->shape_of_use = wo_tensor_of(NULL, spec->dtype, p->rows, depth, height, width, shape[1]);
     /* With one tap, or one channel, both orders are the same order. */
     if (p->conversion.taps == 1 || p->conversion.channels == 1)
-        p->conversion = (wo_conversion){.from = p->conversion.from, .to = p->conversion.to, .layout = WO_LAYOUT_ROWS};
+        p->conversion.layout = WO_LAYOUT_ROWS;
     return WO_OK;
 }
 
@@ -178,20 +183,26 @@ static wo_status fill_param(const wo_component *c, const wo_param_spec *spec, wo
         WO_FAIL(err, WO_EINTERNAL, "rows %" PRId64 " to %" PRId64 " of tensor '%s' are not there: it has %" PRId64, p->first_row,
                 p->first_row + p->rows, spec->tensor, spec->shape[0]);
     p->conversion = (wo_conversion){.from = p->entry->dtype, .to = spec->dtype, .layout = spec->layout};
+    WO_TRY(wo_scale_find(c->name, c->store, p, err));
     return fill_shape_of_use(spec, p, err);
 }
 
-static wo_status add_claim(wo_component *c, const wo_param *p, const wo_layer *layer, wo_error *err) {
+static wo_status append_claim(wo_component *c, claim one, wo_error *err) {
     void *claim_grown;
+    if (!GROW(c, claim, "claims", err))
+        return WO_ENOMEMORY;
+    c->claims[c->claim_count++] = one;
+    return WO_OK;
+}
+
+static wo_status add_claim(wo_component *c, const wo_param *p, const wo_layer *layer, wo_error *err) {
     for (size_t i = 0; i < c->claim_count; i++) {
         const claim *other = &c->claims[i];
         if (other->entry == p->entry && p->first_row < other->first_row + other->rows && other->first_row < p->first_row + p->rows)
             WO_FAIL(err, WO_EINTERNAL, "tensor '%s' is claimed by layer '%s' and by layer '%s'", p->entry->name, other->layer->name, layer->name);
     }
-    if (!GROW(c, claim, "claims", err))
-        return WO_ENOMEMORY;
-    c->claims[c->claim_count++] = (claim){p->entry, p->first_row, p->rows, layer};
-    return WO_OK;
+    WO_TRY(append_claim(c, (claim){p->entry, p->first_row, p->rows, layer}, err));
+    return p->scale != NULL ? append_claim(c, (claim){p->scale, 0, 1, layer}, err) : WO_OK;
 }
 
 static wo_status fill_layer(wo_component *c, wo_layer *layer, const wo_param_spec *specs, int count, wo_error *err) {
@@ -276,6 +287,9 @@ static const char *reason_for(const wo_component *c, const wo_entry *entry) {
     for (size_t i = 0; i < c->excuse_count; i++)
         if (excuses(&c->excuses[i], entry->name))
             return c->excuses[i].reason;
+    const char *excuse_of_scale = wo_scale_excuse(entry->name);
+    if (excuse_of_scale != NULL)
+        return excuse_of_scale;
     return entry->skipped != NULL ? entry->skipped : "not part of this model";
 }
 

@@ -10,6 +10,7 @@ typedef struct wo_exec wo_exec;
 /* One tensor of a checkpoint as it is used. */
 typedef struct wo_param {
     const wo_entry *entry; /* at rest */
+    const wo_entry *scale; /* the tensor that gave the conversion its scale, NULL: none */
     wo_conversion conversion;
     wo_tensor shape_of_use; /* dtype and shape on the device (data unused): TAPS_OUTSIDE weights are [O, T, H, W, I] */
     int64_t first_row, rows; /* the rows of axis 0 that are read (a slice skips the logvar rows, for instance) */

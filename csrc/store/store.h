@@ -11,7 +11,7 @@ typedef struct wo_store wo_store;
 typedef struct wo_entry {
     const char *name;          /* owned by the store */
     wo_dtype dtype;            /* WO_DTYPE_COUNT for one that is not in the list; then skipped says so */
-    const char *dtype_at_rest; /* as the file spells it ("F8_E4M3"); owned by the store */
+    const char *dtype_at_rest; /* as the file spells it ("F8_E5M2"); owned by the store */
     int32_t rank;
     int64_t shape[WO_MAX_RANK];
     int32_t file;              /* index for wo_store_file_path */

@@ -51,6 +51,15 @@ static double rounded(format f, double x) {
     return fabs(result) >= f.infinite ? copysign(INFINITY, x) : result;
 }
 
+/* The value of an 8-bit code, from the definition of e4m3fn: bias 7, no infinity, NaN where all bits but the sign are set. */
+static double value_of_f8(unsigned code) {
+    int field = (int)(code >> 3 & 15), fraction = (int)(code & 7);
+    double sign = code & 0x80 ? -1.0 : 1.0;
+    if (field == 15 && fraction == 7)
+        return NAN;
+    return sign * (field == 0 ? fraction / 512.0 : ldexp(1 + fraction / 8.0, field - 7));
+}
+
 static bool same(double a, double b) {
     return (isnan(a) && isnan(b)) || (a == b && !signbit(a) == !signbit(b));
 }
@@ -125,18 +134,69 @@ static void float64_is_rounded_once(void) {
         CHECK(same(value_of(BF16, out[m]), rounded(BF16, special[m])));
 }
 
-static const wo_dtype FROM[] = {WO_F32, WO_BF16, WO_F16, WO_F64}, TO[] = {WO_F32, WO_BF16, WO_F16};
+/* What element i of an output in one of the dtypes of use is worth. */
+static double value_at(wo_dtype dtype, const void *out, size_t i) {
+    float single;
+    uint16_t half;
+    memcpy(&single, (const char *)out + 4 * (dtype == WO_F32 ? i : 0), 4);
+    memcpy(&half, (const char *)out + 2 * (dtype == WO_F32 ? 0 : i), 2);
+    return dtype == WO_F32 ? single : value_of(dtype == WO_BF16 ? BF16 : F16, half);
+}
+
+/* Every code is a number of each dtype of use, so nothing may be rounded, not even a subnormal. */
+static void all_8_bit_codes_widen_exactly(void) {
+    static const struct {
+        uint8_t code;
+        double value;
+    } anchors[] = {{0x00, 0}, {0x01, 0x1p-9}, {0x07, 7 * 0x1p-9}, {0x08, 0x1p-6}, {0x38, 1}, {0x39, 1.125}, {0x77, 240}, {0x7E, 448}, {0xB8, -1}, {0xFE, -448}, {0x80, -0.0}};
+    uint8_t codes[256];
+    float out[256];
+    for (unsigned i = 0; i < 256; i++)
+        codes[i] = (uint8_t)i;
+    for (size_t i = 0; i < sizeof anchors / sizeof *anchors; i++)
+        CHECK(same(value_of_f8(anchors[i].code), anchors[i].value) && same(wo_f8_e4m3_to_f32(anchors[i].code), anchors[i].value));
+    for (wo_dtype to = WO_F32; to <= WO_F16; to++) {
+        wo_convert(&(wo_conversion){.from = WO_F8_E4M3, .to = to}, out, codes, 256);
+        for (unsigned i = 0; i < 256; i++)
+            CHECK(same(value_at(to, out, i), value_of_f8(i)) && isnan(value_at(to, out, i)) == ((i & 0x7F) == 0x7F));
+    }
+}
+
+/* The product is a float32, and that is rounded to the dtype of use. */
+static void a_scale_multiplies_8_bit_codes_in_float32(void) {
+    static const float scales[] = {1, 0, -0.0f, 2, -1, 0.0123456789f, 1 / 448.0f, 1.00000012f, 3e-5f, 0x1p-100f, -0x1.FFFFFEp-100f, 0x1p100f, 7e4f};
+    uint8_t codes[256];
+    float out[256];
+    for (unsigned i = 0; i < 256; i++)
+        codes[i] = (uint8_t)i;
+    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+        for (wo_dtype to = WO_F32; to <= WO_F16; to++) {
+            wo_convert(&(wo_conversion){.from = WO_F8_E4M3, .to = to, .scaled = true, .scale = scales[s]}, out, codes, 256);
+            for (unsigned i = 0; i < 256; i++) {
+                float product = (float)(value_of_f8(i) * (double)scales[s]);
+                CHECK(same(value_at(to, out, i), to == WO_F32 ? product : rounded(to == WO_BF16 ? BF16 : F16, product)));
+            }
+        }
+    }
+}
+
+static const wo_dtype FROM[] = {WO_F32, WO_BF16, WO_F16, WO_F64, WO_F8_E4M3}, TO[] = {WO_F32, WO_BF16, WO_F16};
 
 /* Writes element i of a test pattern in the dtype, and returns what its conversion must be, as bits. */
 static uint32_t element(wo_dtype from, wo_dtype to, uint32_t i, void *at) {
     uint32_t pattern = i * 2654435761u;
     uint16_t half = (uint16_t)(pattern >> 16);
     float x = from == WO_BF16 ? wo_bf16_to_f32(half) : from == WO_F16 ? wo_f16_to_f32(half) : float_of(pattern);
+    uint8_t code = (uint8_t)(pattern >> 24);
+    if (from == WO_F8_E4M3)
+        x = wo_f8_e4m3_to_f32(code);
     double wide = x;
     if (from == WO_F32)
         memcpy(at, &x, 4);
     else if (from == WO_F64)
         memcpy(at, &wide, 8);
+    else if (from == WO_F8_E4M3)
+        memcpy(at, &code, 1);
     else
         memcpy(at, &half, 2);
     if (to == from)
@@ -158,7 +218,7 @@ static void rows_convert_at_any_alignment_and_length_and_never_read_beyond(void)
     wo_error err;
     CHECK_OK(wo_memory_acquire_guarded(PAGE, "test", &source, &err), &err);
     CHECK_OK(wo_memory_acquire_guarded(PAGE, "test", &target, &err), &err);
-    for (size_t f = 0; f < 4; f++) {
+    for (size_t f = 0; f < sizeof FROM / sizeof *FROM; f++) {
         for (size_t t = 0; t < 3; t++) {
             const wo_conversion c = {.from = FROM[f], .to = TO[t]};
             size_t in = wo_dtype_size(c.from), out = wo_dtype_size(c.to);
@@ -187,8 +247,8 @@ static void taps_go_outside(void) {
     static const int64_t shapes[][3] = {{2, 1, 27}, {2, 3, 1}, {3, 5, 3}, {2, 64, 27}, {1, 1500, 9}, {2, 7, 2000}, {1, 2, 1024}, {1, 3, 1025}, {4, 384, 4}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         int64_t rows = shapes[s][0], channels = shapes[s][1], taps = shapes[s][2], count = rows * channels * taps;
-        for (size_t pair = 0; pair < 12; pair++) {
-            const wo_conversion c = {FROM[pair / 3], TO[pair % 3], WO_LAYOUT_TAPS_OUTSIDE, channels, taps};
+        for (size_t pair = 0; pair < 3 * sizeof FROM / sizeof *FROM; pair++) {
+            const wo_conversion c = {.from = FROM[pair / 3], .to = TO[pair % 3], .layout = WO_LAYOUT_TAPS_OUTSIDE, .channels = channels, .taps = taps};
             size_t in = wo_dtype_size(c.from), out = wo_dtype_size(c.to);
             char *src = malloc((size_t)count * in + 1), *dst = malloc((size_t)count * out);
             CHECK(src != NULL && dst != NULL);
@@ -231,6 +291,17 @@ static void flush_to_zero_does_not_change_the_bits(void) {
         _mm_setcsr(mode);
     }
     CHECK(memcmp(before, after, sizeof before) == 0);
+    const float scales[] = {1, 0x1p-100f, 0x1p-10f}; /* the last one makes numbers that are subnormal in float16 */
+    for (size_t s = 0; s < 3; s++) {
+        for (wo_dtype to = WO_F32; to <= WO_F16; to++) {
+            for (int flushed = 0; flushed < 2; flushed++) {
+                _mm_setcsr(flushed ? mode | 0x8040u : mode);
+                wo_convert(&(wo_conversion){.from = WO_F8_E4M3, .to = to, .scaled = true, .scale = scales[s]}, wide[flushed], patterns, 65536);
+                _mm_setcsr(mode);
+            }
+            CHECK(memcmp(wide[0], wide[1], 65536 * wo_dtype_size(to)) == 0);
+        }
+    }
 #endif
 }
 
@@ -238,6 +309,8 @@ int main(void) {
     all_16_bit_values_widen_exactly_and_come_back();
     narrowing_rounds_to_nearest_even_wherever_it_turns();
     nan_stays_nan_and_infinity_infinity();
+    all_8_bit_codes_widen_exactly();
+    a_scale_multiplies_8_bit_codes_in_float32();
     float64_is_rounded_once();
     rows_convert_at_any_alignment_and_length_and_never_read_beyond();
     taps_go_outside();

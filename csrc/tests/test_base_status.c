@@ -58,6 +58,7 @@ static void dtypes_are_found_by_both_names(void) {
         const char *at_rest, *name;
     } rows[] = {
         {WO_F32, 4, "F32", "float32"}, {WO_BF16, 2, "BF16", "bfloat16"}, {WO_F16, 2, "F16", "float16"}, {WO_F64, 8, "F64", "float64"},
+        {WO_F8_E4M3, 1, "F8_E4M3", "float8_e4m3fn"},
         {WO_I64, 8, "I64", "int64"},   {WO_I32, 4, "I32", "int32"},      {WO_I16, 2, "I16", "int16"},   {WO_I8, 1, "I8", "int8"},
         {WO_U8, 1, "U8", "uint8"},     {WO_BOOL, 1, "BOOL", "bool"},
     };

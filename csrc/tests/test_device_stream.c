@@ -105,6 +105,7 @@ static void a_conversion_cut_into_chunks_equals_one_in_a_single_call(void) {
     wo_stream *s = new_stream("convert");
     check_conversion(s, &(wo_conversion){.from = WO_BF16, .to = WO_F32, .layout = WO_LAYOUT_ROWS}, 700001);
     check_conversion(s, &(wo_conversion){.from = WO_F32, .to = WO_BF16, .layout = WO_LAYOUT_ROWS}, 700001);
+    check_conversion(s, &(wo_conversion){.from = WO_F8_E4M3, .to = WO_BF16, .layout = WO_LAYOUT_ROWS, .scaled = true, .scale = 0.37f}, 700001);
     /* Rows of 1001 elements do not divide a chunk; rows of 300000 elements are longer than one. */
     check_conversion(s, &(wo_conversion){.from = WO_F32, .to = WO_F32, .layout = WO_LAYOUT_TAPS_OUTSIDE, .channels = 143, .taps = 7}, 700 * 1001);
     check_conversion(s, &(wo_conversion){.from = WO_F32, .to = WO_BF16, .layout = WO_LAYOUT_TAPS_OUTSIDE, .channels = 100000, .taps = 3}, 3 * 300000);

@@ -18,7 +18,8 @@ static void tensors_come_in_order_of_name_with_their_places(void) {
         "\"a.\\u0062ias\":{\"shape\":[],\"data_offsets\":[1,5],\"dtype\":\"F32\",\"extra\":{\"ignored\":[true]}},"
         "\"c\":{\"dtype\":\"F64\",\"shape\":[1,1,1,1,1],\"data_offsets\":[20,28]},"
         "\"empty\":{\"dtype\":\"F16\",\"shape\":[4,0,7],\"data_offsets\":[17,17]},"
-        "\"h\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[17,19]}}   ";
+        "\"h\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[17,19]},"
+        "\"o\":{\"dtype\":\"F8_E4M3\",\"shape\":[3,3],\"data_offsets\":[29,38]}}   ";
     put_safetensors("m.safetensors", header, 40);
     wo_store *store = open_good("m.safetensors");
     static const struct {
@@ -30,12 +31,12 @@ static void tensors_come_in_order_of_name_with_their_places(void) {
     } rows[] = {
         {"a.bias", "F32", WO_F32, 0, {1, 1, 1, 1, 1}, 1, 4},  {"b.weight", "BF16", WO_BF16, 2, {3, 2, 1, 1, 1}, 5, 12},
         {"c", "F64", WO_F64, 5, {1, 1, 1, 1, 1}, 20, 8},      {"empty", "F16", WO_F16, 3, {4, 0, 7, 1, 1}, 17, 0},
-        {"h", "F16", WO_F16, 1, {1, 1, 1, 1, 1}, 17, 2},
+        {"h", "F16", WO_F16, 1, {1, 1, 1, 1, 1}, 17, 2},      {"o", "F8_E4M3", WO_F8_E4M3, 2, {3, 3, 1, 1, 1}, 29, 9},
     };
-    CHECK(wo_store_count(store) == 5 && wo_store_files(store) == 1);
+    CHECK(wo_store_count(store) == 6 && wo_store_files(store) == 1);
     CHECK(wo_store_bytes(store) == 8 + sizeof header - 1 + 40);
     CHECK(strcmp(wo_store_file_path(store, 0), in_folder("m.safetensors")) == 0);
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < 6; i++) {
         const wo_entry *e = wo_store_at(store, i);
         CHECK(strcmp(e->name, rows[i].name) == 0 && wo_store_find(store, rows[i].name) == e);
         CHECK(e->dtype == rows[i].dtype && strcmp(e->dtype_at_rest, rows[i].at_rest) == 0 && e->rank == rows[i].rank);
@@ -63,7 +64,7 @@ static void what_cannot_be_computed_with_is_listed_with_the_reason(void) {
         {"I64", "[2]", "dtype int64 is not a weight", WO_I64, 16},    {"I32", "[2]", "int32", WO_I32, 8},
         {"I16", "[2]", "int16", WO_I16, 4},                           {"I8", "[2]", "int8", WO_I8, 2},
         {"U8", "[2]", "uint8", WO_U8, 2},                             {"BOOL", "[2]", "bool", WO_BOOL, 2},
-        {"U16", "[2]", "uint16", WO_DTYPE_COUNT, 4},                  {"F8_E4M3", "[2]", "F8_E4M3", WO_DTYPE_COUNT, 2},
+        {"U16", "[2]", "uint16", WO_DTYPE_COUNT, 4},                  {"F8_E8M0", "[2]", "F8_E8M0", WO_DTYPE_COUNT, 2},
         {"F8_E5M2", "[2]", "F8_E5M2", WO_DTYPE_COUNT, 2},             {"F4", "[2,3]", "F4", WO_DTYPE_COUNT, 3},
         {"F6_E2M3", "[4]", "F6_E2M3", WO_DTYPE_COUNT, 3},             {"C64", "[1]", "complex64", WO_DTYPE_COUNT, 8},
         {"Q4_K", "[999]", "not known", WO_DTYPE_COUNT, 5},            {"F32", "[1,1,1,1,1,2]", "more than 5 axes", WO_F32, 8},
@@ -111,6 +112,10 @@ static const struct {
     {"{\"dtype\":\"F32\",\"shape\":[18446744073709551615],\"data_offsets\":[0,24]}", "multiply to more"},
     {"{\"dtype\":\"F32\",\"shape\":6,\"data_offsets\":[0,24]}", "array was expected"},
     {"{\"dtype\":\"F32\",\"shape\":[[2,3]],\"data_offsets\":[0,24]}", "whole number"},
+    {"{\"dtype\":\"F8_E4M3\",\"shape\":[23],\"data_offsets\":[0,24]}", "has 24 bytes, but its shape has 23 elements of dtype F8_E4M3 (8 bits each)"},
+    {"{\"dtype\":\"F8_E4M3\",\"shape\":[5,5],\"data_offsets\":[0,24]}", "25 elements"},
+    {"{\"dtype\":\"F8_E4M3\",\"shape\":[25],\"data_offsets\":[0,25]}", "only 24 bytes"},
+    {"{\"dtype\":\"F8_E4M3\",\"shape\":[9223372036854775807,2],\"data_offsets\":[0,24]}", "multiply to more"},
     {"{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}", "4 bits each"},
     {"{\"dtype\":\"I64\",\"shape\":[2,3],\"data_offsets\":[0,24]}", "dtype I64 (64 bits each)"},
     {"{\"dtype\":32,\"shape\":[2,3],\"data_offsets\":[0,24]}", "string was expected"},

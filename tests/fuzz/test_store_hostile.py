@@ -25,7 +25,7 @@ from wanoffload.errors import CheckpointError
 
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 BITS |= {"U64": 64, "U32": 32, "U16": 16, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F4": 4}
-USABLE = {"F64", "F32", "F16", "BF16"}
+USABLE = {"F64", "F32", "F16", "BF16", "F8_E4M3"}
 DATA_BYTES = 64
 FUZZ = settings(
     max_examples=200,
@@ -65,7 +65,7 @@ def assert_inside(store: Store) -> None:
         size = os.stat(entry["file"]).st_size
         assert 8 <= entry["offset"] <= entry["offset"] + entry["bytes"] <= size
         if entry["skipped"] is None:
-            width = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}[entry["dtype"]]
+            width = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}[entry["dtype"]]
             assert math.prod(entry["shape"]) * width == entry["bytes"]
 
 

@@ -113,7 +113,7 @@ def tensor_lines(tensors: list[dict[str, Any]], unused: dict[str, str]) -> list[
             note = f"  never used: {unused[entry['name']]}"
         shape = "x".join(map(str, entry["shape"])) or "scalar"
         lines.append(
-            f"  {entry['name']:<{width}}  {entry['dtype']:<9} {shape:<20} {format_size(entry['bytes']):>10}{note}"
+            f"  {entry['name']:<{width}}  {entry['dtype']:<13} {shape:<20} {format_size(entry['bytes']):>10}{note}"
         )
     return lines
 
