@@ -42,7 +42,7 @@ _ROWS = (
     ("activations", "activation_peak"),
     ("  planned", "plan.activation_bytes"),
     ("core memory", "ram_peak"),
-    ("  planned", "core_ram"),
+    ("  planned, tables apart", "core_ram"),  # tables of names and schedules belong to the allowance
 )
 
 
@@ -95,7 +95,8 @@ class ComponentReport(Recorded):
         seconds, load_seconds, compute_seconds, stall_seconds, copy_seconds, read_seconds: In all; filling residents
             and slabs; computing; computing held up by copies; copying, beside it with a stream and else in turn with
             it; reading, which runs beside.
-        activation_peak, arena_bytes, arena_touched, ram_peak: Peaks in bytes.
+        activation_peak, arena_bytes, arena_touched, ram_peak: Peaks in bytes. ram_peak is of the core in this process,
+            with its tables of names and schedules, which a plan leaves to the allowance.
         timeline: What each execution recorded, after ``enable_trace()``.
     """
 
