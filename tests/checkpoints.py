@@ -36,6 +36,7 @@ TRANSFORMER: dict[str, Any] = {
     "cross_attn_norm": True,
 }
 IMAGE_TRANSFORMER: dict[str, Any] = {"in_channels": 9, "out_channels": 4, "image_dim": 14, "added_kv_proj_dim": 36}
+FIRST_AND_LAST_FRAME: dict[str, Any] = {**IMAGE_TRANSFORMER, "pos_embed_seq_len": 14}  # seven rows of each still
 IMAGE_ENCODER: dict[str, Any] = {
     "hidden_size": 36,
     "intermediate_size": 52,

@@ -6,6 +6,7 @@ from pathlib import Path
 import checkpoints
 import pytest
 from offload.runs import (
+    FirstAndLastFrameSubject,
     ImageEncoderSubject,
     ImageTransformerSubject,
     TextEncoderSubject,
@@ -22,6 +23,11 @@ KINDS = {
     "image transformer": (
         ImageTransformerSubject,
         partial(checkpoints.write_transformer, **checkpoints.IMAGE_TRANSFORMER),
+        None,
+    ),
+    "flf2v transformer": (
+        FirstAndLastFrameSubject,
+        partial(checkpoints.write_transformer, **checkpoints.FIRST_AND_LAST_FRAME),
         None,
     ),
     "text_encoder": (TextEncoderSubject, checkpoints.write_text_encoder, "text_encoder"),

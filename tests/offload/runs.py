@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import numpy as np
 
 from wanoffload import _core
@@ -114,6 +115,12 @@ class ImageTransformerSubject(TransformerSubject):
 
     def embeds(self, rng: np.random.Generator) -> np.ndarray:
         return rng.standard_normal((1, self.images, self.config["image_dim"]), dtype=np.float32)
+
+
+class FirstAndLastFrameSubject(ImageTransformerSubject):
+    """The same with the rows of two stills, to which the table of positions is added."""
+
+    images = checkpoints.FIRST_AND_LAST_FRAME["pos_embed_seq_len"]
 
 
 class ImageEncoderSubject(Subject):
