@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import tempfile
 import urllib.request
@@ -13,6 +14,7 @@ import numpy as np
 from wanoffload.arrays import is_torch, to_numpy
 
 MOST_PIXELS = 1 << 28  # a still of this many pixels takes 3 GiB as floats
+ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # formats whose frames follow in time; of others they are pages or previews
 MOST_STRETCH = 50  # wider than this a still is a mistake, and its crop for the image encoder would take gigabytes
 
 
@@ -20,22 +22,37 @@ def local_file(source: Any, what: str) -> tuple[str, bool]:
     """The local file of a path or URL, and whether it is a temporary copy.
 
     Raises:
-        ValueError: There is no such file.
+        ValueError: There is no such file, or it cannot be downloaded.
     """
     source = os.fspath(source)
     if source.startswith(("http://", "https://")):
-        suffix = os.path.splitext(source.split("?", 1)[0])[1]
-        handle, name = tempfile.mkstemp(suffix=suffix)
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(source, timeout=30) as response:
-            while chunk := response.read(1 << 20):
-                file.write(chunk)
-        return name, True
+        return _download(source, what), True
     if not os.path.isfile(source):
         raise ValueError(
             f"Incorrect path or URL for {what}. URLs must start with `http://` or `https://`, "
             f"and {source} is not a valid path."
         )
     return source, False
+
+
+def _download(url: str, what: str) -> str:
+    """A temporary file with what lies at a URL."""
+    name = None
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            handle, name = tempfile.mkstemp(suffix=os.path.splitext(url.split("?", 1)[0])[1])
+            with os.fdopen(handle, "wb") as file:
+                while chunk := response.read(1 << 20):
+                    file.write(chunk)
+    except BaseException as error:
+        if name is not None:
+            os.remove(name)
+        if not isinstance(error, (OSError, ValueError, http.client.HTTPException)):
+            raise
+        raise ValueError(
+            f"{url} could not be downloaded for {what}: {error}. Check the address, or give a local file."
+        ) from None
+    return name
 
 
 def load_image(image: Any, convert_method: Callable[[Any], Any] | None = None) -> Any:
@@ -46,7 +63,7 @@ def load_image(image: Any, convert_method: Callable[[Any], Any] | None = None) -
         convert_method: Applied instead of the conversion to RGB.
 
     Returns:
-        A PIL image.
+        A PIL image. 16-bit grey is scaled to 8 bits, where Pillow's own conversion makes almost all of it white.
 
     Raises:
         ValueError: It is no picture that Pillow can read; the message names it.
@@ -54,15 +71,40 @@ def load_image(image: Any, convert_method: Callable[[Any], Any] | None = None) -
     import PIL.Image
     import PIL.ImageOps
 
+    what = os.fspath(image) if is_path(image) else "The image"
     if is_path(image):
         image = _open(image)[0]
-    elif not isinstance(image, PIL.Image.Image):
+    elif isinstance(image, PIL.Image.Image):
+        image = PIL.ImageOps.exif_transpose(image)
+    else:
         raise ValueError(
             "Incorrect format used for the image. Should be a URL linking to an image, a local path, or a PIL image, "
             f"but is {type(image).__name__}."
         )
-    image = PIL.ImageOps.exif_transpose(image)
-    return convert_method(image) if convert_method is not None else image.convert("RGB")
+    return convert_method(image) if convert_method is not None else _to_rgb(image, what)
+
+
+def _to_rgb(picture: Any, what: str) -> Any:
+    """A PIL image in RGB: itself where it is, so that a film of pictures is not copied."""
+    import PIL.Image
+
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            f"{what} is a picture of mode {picture.mode!r}, which does not say how bright its numbers are. Scale it to "
+            "0..255 and give it as uint8: PIL.Image.fromarray(values.astype('uint8'))."
+        )
+    try:
+        if picture.mode.startswith("I;16"):
+            values = np.asarray(picture).astype(np.uint32)
+            picture = PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        elif picture.mode == "La":
+            picture = picture.convert("LA")
+        if picture.mode != "RGB":
+            return picture.convert("RGB")
+        picture.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"{what} cannot be read: {error}. Save it anew as PNG or JPEG.") from None
+    return picture
 
 
 def is_path(value: Any) -> bool:
@@ -71,25 +113,33 @@ def is_path(value: Any) -> bool:
 
 
 def _open(path: Any) -> tuple[Any, int]:
-    """A file's picture (of an animation the first frame) and how many frames it has."""
+    """A file's picture, turned as its EXIF says (of several the first), and how many it has that follow in time."""
     import PIL.Image
+    import PIL.ImageOps
 
+    what = os.fspath(path)
     name, temporary = local_file(path, "an image")
     try:
         with PIL.Image.open(name) as opened:
             opened.load()
             image = opened.copy()
             image.info = dict(opened.info)
-            return image, getattr(opened, "n_frames", 1)
+            PIL.ImageOps.exif_transpose(image, in_place=True)
+            return image, _moving_frames(opened)
     except PIL.Image.DecompressionBombError as error:
-        raise ValueError(f"{name} is too large to be unpacked ({error}). Make it smaller first.") from None
+        raise ValueError(f"{what} is too large to be unpacked ({error}). Make it smaller first.") from None
     except (PIL.UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ValueError(
-            f"{name} is not a picture that can be read: {error}. Save it anew as PNG or JPEG, or give another file."
+            f"{what} is not a picture that can be read: {error}. Save it anew as PNG or JPEG, or give another file."
         ) from None
     finally:
         if temporary:
             os.remove(name)
+
+
+def _moving_frames(picture: Any) -> int:
+    """Frames of an animation; 1 for a picture, whatever previews, pages or layers its file has as well."""
+    return getattr(picture, "n_frames", 1) if getattr(picture, "format", None) in ANIMATED else 1
 
 
 class Still:
@@ -105,6 +155,16 @@ class Still:
         self._floats = floats
         self.height, self.width = floats.shape[:2] if floats is not None else (picture.height, picture.width)
         self.signed = floats is not None and bool(floats.min() < 0)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory; Pillow keeps RGB in four bytes a pixel."""
+        return 4 * self.height * self.width if self._floats is None else self._floats.nbytes
+
+    @property
+    def picture_bytes(self) -> int:
+        """What `picture` takes beside that."""
+        return 0 if self._floats is None else 4 * self.height * self.width
 
     def pixels(self, height: int, width: int) -> np.ndarray:
         """float32 [height, width, 3] in [-1, 1].
@@ -129,6 +189,18 @@ class Still:
 
         values = self._floats * 0.5 + 0.5 if self.signed else self._floats
         return PIL.Image.fromarray(np.rint(values * 255).astype(np.uint8))
+
+
+class AssumedStill(Still):
+    """What plans assume where no still is given: a picture of the video's size, without its pixels."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._picture = self._floats = None
+        self.height, self.width, self.signed = height, width, False
+
+    def picture(self) -> AssumedStill:
+        """Itself: of the picture no more than its size is asked."""
+        return self
 
 
 def _nearest(size: int, wanted: int) -> np.ndarray:
@@ -171,7 +243,7 @@ def _parse(value: Any, name: str) -> list[Still]:
                 f"{os.fspath(value)} (`{name}`) is animated, with {frames} frames. Give one picture: save one of its "
                 "frames, or take the first with load_image(path)."
             )
-        return [parse_picture(load_image(picture), f"{os.fspath(value)} (`{name}`)")]
+        return [parse_picture(picture, f"{os.fspath(value)} (`{name}`)")]
     if hasattr(value, "convert") and hasattr(value, "getbands"):
         return [parse_picture(value, f"`{name}`")]
     array = to_numpy(value, name) if is_torch(value) or isinstance(value, np.ndarray) else None
@@ -184,14 +256,11 @@ def _parse(value: Any, name: str) -> list[Still]:
 
 
 def parse_picture(picture: Any, what: str) -> Still:
-    """A PIL image of any mode as a still; ``what`` names it in errors."""
-    if getattr(picture, "n_frames", 1) > 1:
+    """A PIL image of any mode but I and F as a still; ``what`` names it in errors."""
+    if _moving_frames(picture) > 1:
         raise ValueError(f"{what} is animated, with {picture.n_frames} frames. Give one picture: image.copy() is one.")
     check_extent(picture.height, picture.width, what)
-    try:
-        return Still(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{what} cannot be read: {error}. Save it anew as PNG or JPEG.") from None
+    return Still(_to_rgb(picture, what))
 
 
 def parse_frames(array: np.ndarray, name: str, channels_first: bool) -> list[Still]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wanoffload.messages import warn
 from wanoffload.pictures import local_file
 
 _CRF_WORST, _CRF_BEST = 41, 6  # of x264 at quality 0 and 10; quality 5 gives its default of 23
@@ -132,10 +133,35 @@ def export_to_gif(image: Sequence[Any], output_gif_path: str | os.PathLike | Non
     return path
 
 
+def _upright(frame: Any) -> Any:
+    """A decoded frame as a PIL image, turned as players show it: phones note how they were held."""
+    import PIL.Image
+
+    image, turns = frame.to_image(), round(frame.rotation / 90) % 4
+    if turns == 0:
+        return image
+    turn = PIL.Image.Transpose
+    return image.transpose((turn.ROTATE_90, turn.ROTATE_180, turn.ROTATE_270)[turns - 1])
+
+
+def _warn_if_cut(container: Any, stream: Any, frames: int, what: str) -> None:
+    """Warns where the frames last clearly shorter than the file's header says."""
+    if stream.duration is not None:
+        seconds = float(stream.duration * stream.time_base)
+    else:
+        seconds = (container.duration or 0) / 1e6
+    rate = float(stream.average_rate or 0)
+    if rate > 0 and frames / rate < 0.95 * seconds - 2 / rate:
+        warn(
+            f"{what} ends after {frames / rate:.3g} of {seconds:.3g} seconds: it is cut short or damaged, and only the "
+            f"{frames} frames that are there are used."
+        )
+
+
 def load_video(
     video: str | os.PathLike, convert_method: Callable[[list], list] | None = None, return_fps: bool = False
 ) -> Any:
-    """Loads a video or GIF.
+    """Loads a video or GIF, turned as its metadata says; a film that ends before its header says gives a warning.
 
     Args:
         video: Path or URL.
@@ -151,16 +177,18 @@ def load_video(
     import av
 
     name, temporary = local_file(video, "a video")
+    what = os.fspath(video)
     try:
         with av.open(name) as container:
             if not container.streams.video:
-                raise ValueError(f"{name} has no video stream.")
+                raise ValueError(f"{what} has no video stream.")
             stream = container.streams.video[0]
             rate = stream.average_rate
-            frames = [frame.to_image() for frame in container.decode(stream)]
+            frames = [_upright(frame) for frame in container.decode(stream)]
+            _warn_if_cut(container, stream, len(frames), what)
     except av.FFmpegError as error:
         raise ValueError(
-            f"{name} is not a video that can be read: {error}. Save it anew as .mp4 or .gif, or give another file."
+            f"{what} is not a video that can be read: {error}. Save it anew as .mp4 or .gif, or give another file."
         ) from None
     finally:
         if temporary:
@@ -170,5 +198,5 @@ def load_video(
     if not return_fps:
         return frames
     if not rate:
-        raise ValueError(f"Could not read a frame rate from {name}, so `return_fps=True` cannot be honoured.")
+        raise ValueError(f"Could not read a frame rate from {what}, so `return_fps=True` cannot be honoured.")
     return frames, float(rate)

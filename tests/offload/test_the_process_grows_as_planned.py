@@ -121,6 +121,55 @@ print(json.dumps({**figures, "phases": {name: one.ram for name, one in plan.comp
 """
 
 
+SOURCE_CHILD = """
+import json, sys
+import tqdm.auto
+import wanoffload
+kind, name, file = sys.argv[2:]
+pipe = getattr(wanoffload, kind).from_pretrained(sys.argv[1])
+pipe.set_progress_bar_config(disable=True)
+pipe.enable_auto_offload(ram=400 << 20)
+call = dict(prompt="a red star", height=96, width=128)
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+pipe.plan(**call, num_frames=9)
+import av, PIL.Image
+PIL.Image.init()
+before = peak()
+call[name] = file
+if name == "image":
+    call["num_frames"] = 9
+pipe(**call, num_inference_steps=2, generator=0)
+growth = peak() - before
+print(json.dumps({"growth": growth, "plan": pipe.plan(**call).ram}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize("name", ["image", "video"])
+def test_what_a_film_is_made_from_is_counted_nowhere(demo_model, tmp_path, name):
+    """A large source of a small film: decoded, it takes more than all else together."""
+    import PIL.Image
+
+    from wanoffload.utils import export_to_video
+
+    if name == "image":
+        kind, folder, file = "WanImageToVideoPipeline", demo_model.parent / "demo_model_i2v", tmp_path / "still.jpg"
+        PIL.Image.linear_gradient("L").convert("RGB").resize((5120, 3840)).save(file)
+        source = 4 * 5120 * 3840
+    else:
+        kind, folder, file = "WanVideoToVideoPipeline", demo_model, tmp_path / "film.mp4"
+        export_to_video([np.full((768, 1024, 3), 9 * index, np.uint8) for index in range(25)], file)
+        source = 25 * 4 * 768 * 1024
+    command = [sys.executable, "-c", SOURCE_CHILD, str(folder), kind, name, str(file)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["growth"] > source, "the source was not held"
+    assert figures["growth"] <= figures["plan"] - (30 << 20), "the plan leaves the source to the allowance"
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("tiling", ["whole", "tiling"])
 def test_a_whole_pipeline_outgrows_its_ram_budget(demo_model, tiling):

@@ -1,5 +1,8 @@
 """Films must survive the way into a file and back."""
 
+import logging
+import struct
+
 import numpy as np
 import pytest
 
@@ -50,6 +53,35 @@ def test_a_gif_does_not_come_back(tmp_path, film):
     frames = load_video(path)
     assert len(frames) == 7
     assert np.abs(np.asarray(frames[3].convert("RGB")) / 255 - film[3]).mean() < 0.05
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_film_of_a_phone_lies_on_its_side(tmp_path, turns):
+    """The matrix in the track's header says how the film was held; players turn it, and so does load_video."""
+    frame = np.zeros((32, 64, 3), np.uint8)
+    frame[:, :16] = 255  # a white edge on the left
+    path = tmp_path / "phone.mp4"
+    export_to_video([frame] * 3, path)
+    a, b = {1: (0, 1), 2: (-1, 0), 3: (0, -1)}[turns]  # quarter turns clockwise
+    content = path.read_bytes()
+    start = content.index(b"tkhd") + 44
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, -b << 16, a << 16, 0, 0, 0, 1 << 30)
+    assert struct.unpack(">9i", content[start : start + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:start] + matrix + content[start + 36 :])
+    for shown in load_video(path):
+        assert np.abs(np.asarray(shown).astype(int) - np.rot90(frame, -turns)).mean() < 12
+
+
+def test_a_film_that_is_cut_short_passes_for_a_shorter_one(tmp_path, caplog):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
+    whole = export_to_video(noise, str(tmp_path / "whole.mkv"), fps=10)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes((tmp_path / "whole.mkv").read_bytes()[: (tmp_path / "whole.mkv").stat().st_size * 2 // 3])
+    with caplog.at_level(logging.WARNING, "wanoffload"):
+        assert len(load_video(whole)) == 40
+        assert not caplog.text
+        assert 0 < len(load_video(cut)) < 40
+    assert "cut.mkv ends after" in caplog.text and "of 4 seconds" in caplog.text
 
 
 def test_pixels_are_rounded_the_wrong_way():

@@ -171,6 +171,7 @@ def test_last_image_goes_with_checkpoints_that_were_made_for_it(folders: dict) -
         (np.ones((17, 36), "f"), ValueError, "`image_embeds` has to be of shape"),
         (np.ones((1, 0, 36), "f"), ValueError, "`image_embeds` has to be of shape"),
         (np.ones((3, 17, 36), "f"), ValueError, "`image_embeds` are of 3 images, but `image` holds 1"),
+        (np.full((1, 17, 36), np.nan, "f"), ValueError, "`image_embeds` holds values that are not finite"),
         ("embeds", TypeError, "`image_embeds` has to be a NumPy array"),
     ],
 )
@@ -181,6 +182,13 @@ def test_image_embeddings_that_do_not_fit_are_named(
         pipe(**RUN, image_embeds=embeds)
     with pytest.raises(ValueError, match="do not make 34 tokens per video"):
         open_pipeline(folders["both"], KIND)(**RUN, last_image=STILL, image_embeds=np.ones((1, 17, 36), "f"))
+
+
+@pytest.mark.parametrize("name", ["last_image", "image_embeds"])
+def test_a_plan_leaves_nothing_out_that_it_was_given(name: str, pipe: WanImageToVideoPipeline) -> None:
+    given = {"last_image": STILL, "image_embeds": np.ones((1, 17, 36), "f")}[name]
+    with pytest.raises(ValueError, match=f"`{name}` takes effect with `image` only"):
+        pipe.plan(**{name: given}, height=32, width=48, num_frames=5)
 
 
 @pytest.mark.parametrize("missing", ["image_encoder", "image_processor"])

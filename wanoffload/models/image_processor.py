@@ -260,7 +260,7 @@ def _resize(pixels: np.ndarray, scaled: bool, steps: Steps) -> np.ndarray:
         long = int(steps.edge * max(height, width) / min(height, width))
         height, width = (long, steps.edge) if width <= height else (steps.edge, long)
     as_bytes = (pixels.astype(np.float64) * 255).astype(np.float32) if scaled else pixels
-    as_bytes = as_bytes.astype(np.uint8)
+    as_bytes = as_bytes.astype(np.uint8, copy=False)
     picture = PIL.Image.fromarray(as_bytes[:, :, 0] if as_bytes.shape[2] == 1 else as_bytes)
     resized = np.asarray(picture.resize((width, height), resample=steps.resample))
     resized = resized.reshape(height, width, -1)

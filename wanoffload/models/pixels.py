@@ -85,7 +85,7 @@ def _pil_to_rgb(image: Any) -> Any:
     import PIL.Image
 
     if "A" not in image.getbands() and image.info.get("transparency") is None:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")
     white = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))
     return PIL.Image.alpha_composite(white, image).convert("RGB")

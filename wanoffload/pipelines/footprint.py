@@ -19,6 +19,8 @@ _SAMPLING = 13
 sample it keeps and the corrected one, and the temporaries of its sums."""
 _DECODING = 3
 """The same before decoding: latents, scaled and shifted."""
+_RESIZING = 7
+"""Bytes a pixel of a picture on its way to the image encoder: as an array of RGB, and as Pillow's four bytes again."""
 _CHUNKS = 3
 """Chunks of frames on their way in or out: the core's, and what they are turned into."""
 
@@ -35,7 +37,8 @@ def array_bytes(pipe: Any, request: Request) -> dict[str, int]:
     for name in request.experts:
         found[name] = sampling
     found["vae"] = texts + images + source + _DECODING * latents + _decoding_bytes(pipe, request)
-    return found
+    held = request.condition.held if request.condition is not None else 0
+    return {name: size + held for name, size in found.items()}
 
 
 def _text_bytes(pipe: Any, request: Request) -> int:
@@ -53,13 +56,15 @@ def _image_bytes(pipe: Any, request: Request) -> int:
 
 
 def _pixel_bytes(pipe: Any, request: Request) -> int:
-    """Stills as the image encoder takes them, as pixels and as patches."""
+    """Stills as the image encoder takes them, as pixels and as patches, and the largest of them while it is brought to
+    size."""
     condition = request.condition
     if condition is None or not condition.pictures:
         return 0
     config = pipe.image_encoder.config
-    pictures = sum(len(pair) for pair in condition.pictures)
-    return 2 * _ITEM * pictures * config.num_channels * config.image_size**2
+    pictures = [picture for pair in condition.pictures for picture in pair]
+    largest = max(picture.height * picture.width for picture in pictures)
+    return 2 * _ITEM * len(pictures) * config.num_channels * config.image_size**2 + _RESIZING * largest
 
 
 def _source_bytes(request: Request) -> int:

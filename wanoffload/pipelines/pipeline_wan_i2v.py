@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wanoffload.arrays import to_numpy
-from wanoffload.pictures import Still, parse_stills
+from wanoffload.pictures import AssumedStill, parse_stills
 from wanoffload.pipelines import checks
 from wanoffload.pipelines.pipeline_output import WanPipelineOutput
 from wanoffload.pipelines.request import Arguments
@@ -141,8 +141,8 @@ class WanImageToVideoPipeline(SamplingPipeline):
     ) -> PipelinePlan:
         """Says what a call with these arguments will need, before anything runs.
 
-        Without stills, as many as the checkpoint is made for are assumed; without a prompt, one of
-        ``max_sequence_length`` tokens. Arguments: see `__call__`.
+        Without stills, as many as the checkpoint is made for are assumed, of the video's size; without a prompt, one
+        of ``max_sequence_length`` tokens. Arguments: see `__call__`.
 
         Raises:
             PlanError: The budgets cannot hold; ``needed`` are the smallest that would.
@@ -163,10 +163,13 @@ class WanImageToVideoPipeline(SamplingPipeline):
         )
         if image is not None:
             return self._plan(arguments, _source(image, last_image, image_embeds))
-        grey = [Still(floats=np.zeros((16, 16, 3), np.float32))]
+        for name, given in (("last_image", last_image), ("image_embeds", image_embeds)):
+            if given is not None:
+                raise ValueError(f"`{name}` takes effect with `image` only. Give that as well, or leave it out.")
+        blank = [AssumedStill(*checks.check_size(height, width))]
         network = self.main_transformer
         both = network is not None and network.config.pos_embed_seq_len is not None
-        return self._plan(arguments, StillSource(grey, grey if both else None))
+        return self._plan(arguments, StillSource(blank, blank if both else None))
 
     def __call__(
         self,
@@ -200,7 +203,8 @@ class WanImageToVideoPipeline(SamplingPipeline):
                 (torch) of uint8 or of floats in 0..1 (floats with negative values are taken as -1..1). A list, or an
                 array with one more axis, has one for each prompt; a single prompt is said of each. It is stretched to
                 height and width: pictures and uint8 with Lanczos, floats by nearest neighbour, as in diffusers. A
-                path's picture is turned as its EXIF says; a PIL image is taken as it is.
+                path's picture is turned as its EXIF says; a PIL image is taken as it is. Modes I and F
+                are refused; 16-bit grey is scaled to 8 bits.
             prompt: What is to happen, or a list of prompts.
             negative_prompt: What to steer away from, one for all prompts or a list; used with guidance only.
             height: In pixels, a multiple of 16.
@@ -208,7 +212,8 @@ class WanImageToVideoPipeline(SamplingPipeline):
             num_frames: 4k + 1; others are rounded with a warning.
             num_inference_steps: Denoising steps, at least 1.
             guidance_scale: Classifier-free guidance; up to 1 means none.
-            guidance_scale_2: The same for the steps of WAN 2.2's low-noise expert; None: as ``guidance_scale``.
+            guidance_scale_2: The same for the steps of WAN 2.2's low-noise expert; None: as ``guidance_scale``. Without
+                guidance (``guidance_scale`` up to 1) it has no effect, as in diffusers.
             num_videos_per_prompt: Videos of each prompt; they come out as p0, p0, p1, p1.
             generator: Where the noise comes from: see `WanPipeline`.
             latents: The noise itself, [batch, channels, latent frames, height / 8, width / 8], instead of a

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
-from wanoffload.pictures import Still
+from wanoffload.pictures import AssumedStill
 from wanoffload.pipelines import checks
 from wanoffload.pipelines.films import parse_films
 from wanoffload.pipelines.pipeline_output import WanPipelineOutput
@@ -85,14 +83,17 @@ class WanVideoToVideoPipeline(SamplingPipeline):
     ) -> PipelinePlan:
         """Says what a call with these arguments will need, before anything runs.
 
-        Without a film, one of ``num_frames`` frames is assumed; without a prompt, one of ``max_sequence_length``
-        tokens. Arguments: see `__call__`.
+        Without a film, one of ``num_frames`` frames of the video's size is assumed; without a prompt, one of
+        ``max_sequence_length`` tokens. Arguments: see `__call__`.
 
         Raises:
             PlanError: The budgets cannot hold; ``needed`` are the smallest that would.
         """
-        grey = Still(floats=np.zeros((16, 16, 3), np.float32))
-        films = parse_films(video) if video is not None else [[grey] * checks.whole_number(num_frames, "num_frames")]
+        if video is not None:
+            films = parse_films(video)
+        else:
+            frames = checks.whole_number(num_frames, "num_frames")
+            films = [[AssumedStill(*checks.check_size(height, width))] * frames]
         arguments = Arguments(
             prompt=prompt,
             negative_prompt=negative_prompt,

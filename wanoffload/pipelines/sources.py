@@ -55,6 +55,7 @@ class Condition:
         rows: Rows of each source's image embedding; 0 where there are none.
         embeds: float32 [sources, rows, image_dim], once encoded or given.
         latents: float32 [sources, z_dim, latent frames, height, width], normalised, once encoded.
+        held: Bytes of the stills or films themselves, which the call holds while it runs.
     """
 
     source_of: list[int]
@@ -64,6 +65,7 @@ class Condition:
     rows: int = 0
     embeds: np.ndarray | None = None
     latents: np.ndarray | None = None
+    held: int = 0
 
     def channels(self) -> np.ndarray | None:
         """What the transformer gets beside the noisy latents, [sources, channels, frames, height, width]: the mask,
@@ -158,6 +160,7 @@ class StillSource:
             mask[-1, -1] = 1
         chunks = [StillChunks(first, last, layout) for first, last in zip(self.first, lasts, strict=True)]
         condition = Condition(source_of, chunks, mask)
+        condition.held = sum(still.nbytes for still in [*self.first, *(self.last or [])])
         self._add_embeddings(pipe, condition, lasts)
         return condition
 
@@ -200,11 +203,12 @@ class StillSource:
                 f"The image_encoder gives {condition.rows} embeddings of width {encoder.config.hidden_size}, but the "
                 f"transformer takes {table or 'any number'} of width {config.image_dim}: they are of different models."
             )
-        pairs = zip(self.first, lasts, strict=True)
-        condition.pictures = [[one.picture() for one in pair if one is not None] for pair in pairs]
+        pairs = [[one for one in pair if one is not None] for pair in zip(self.first, lasts, strict=True)]
+        condition.pictures = [[one.picture() for one in pair] for pair in pairs]
+        condition.held += sum(one.picture_bytes for pair in pairs for one in pair)
 
     def _given(self, config: Any, table: int | None, condition: Condition) -> np.ndarray:
-        """Embeddings that were given, one per source, or one per video (then each video is its own source of them)."""
+        """Embeddings that were given: one for all sources, or one for each."""
         embeds = self.embeds
         if embeds.ndim != 3 or embeds.shape[2] != config.image_dim or 0 in embeds.shape:
             raise ValueError(
@@ -223,6 +227,8 @@ class StillSource:
                 f"`image_embeds` are of {len(embeds)} images, but `image` holds {len(self.first)}. Give one, or one "
                 "for each."
             )
+        if not np.isfinite(embeds).all():
+            raise ValueError("`image_embeds` holds values that are not finite. Encode the images anew.")
         return np.ascontiguousarray(np.broadcast_to(embeds, (len(self.first), *embeds.shape[1:])), np.float32)
 
 
@@ -241,4 +247,5 @@ class FilmSource:
 
     def condition(self, pipe: Any, layout: Layout, source_of: list[int]) -> Condition:
         """What the films become for a call of this layout."""
-        return Condition(source_of, [FilmChunks(film, layout) for film in self.films])
+        held = sum(frame.nbytes for film in self.films for frame in film)
+        return Condition(source_of, [FilmChunks(film, layout) for film in self.films], held=held)
