@@ -1,5 +1,6 @@
 """Video to video: whole runs against diffusers, live, and what is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.helpers import (
 
 import wanoffload
 from wanoffload import PlanError, WanVideoToVideoPipeline
+from wanoffload.pipelines.checks import check_strength
 
 KIND = "WanVideoToVideoPipeline"
 SMALL: dict[str, Any] = {"prompt": "a red star", "height": 32, "width": 48, "num_inference_steps": 4}
@@ -152,6 +154,7 @@ WRONG = {
     "strength nan": ({"strength": float("nan")}, ValueError, "`strength`"),
     "strength no number": ({"strength": "0.5"}, TypeError, "`strength` has to be a number"),
     "strength too small for the steps": ({"strength": 0.2}, ValueError, "leaves none of 4 steps. Give at least 0.25"),
+    "too few frames": ({"video": film_of(4)}, ValueError, "`video` has 4 frames.*Give 5 or more, or exactly 1"),
     "no frames": ({"video": []}, ValueError, "`video` has no frames"),
     "no frames in an array": ({"video": np.ones((0, 8, 8, 3), "f")}, ValueError, "`video` has no frames"),
     "one picture": ({"video": np.ones((8, 8, 3), "f")}, ValueError, r"`video` has to be a film \[frames"),
@@ -178,6 +181,14 @@ def test_a_wrong_argument_is_named_before_any_work(name: str, folder: Path) -> N
     with pytest.raises(error, match=message):
         pipe(**{**SMALL, "video": film_of(1), **changes})
     assert pipe.report is None
+
+
+def test_the_strength_that_is_advised_leaves_a_step() -> None:
+    for steps in range(1, 51):
+        with pytest.raises(ValueError, match=f"none of {steps} steps") as caught:
+            check_strength(0.5 / steps, steps)
+        advised = float(re.search(r"at least ([0-9.]+), or", str(caught.value)).group(1))
+        assert check_strength(advised, steps) == steps - 1
 
 
 def test_a_damaged_film_is_named(pipes: tuple[WanVideoToVideoPipeline, Any], tmp_path: Path) -> None:

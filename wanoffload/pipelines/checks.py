@@ -245,7 +245,7 @@ def check_strength(strength: Any, steps: int) -> int:
         raise ValueError(f"`strength` has to be above 0 and at most 1 but is {strength!r}.")
     kept = min(int(steps * strength), steps)
     if kept == 0:
-        raise ValueError(
-            f"`strength`={strength} leaves none of {steps} steps. Give at least {1 / steps:.3g}, or more steps."
-        )
+        unit = 10 ** (2 + len(str(steps)))
+        least = -(-unit // steps) / unit  # rounded up: what is rounded down leaves no step either
+        raise ValueError(f"`strength`={strength} leaves none of {steps} steps. Give at least {least}, or more steps.")
     return steps - kept

@@ -36,8 +36,17 @@ def parse_films(video: Any, name: str = "video") -> list[list[Still]]:
 
 def whole_chunks(films: list[list[Still]], per_latent: int, name: str = "video") -> int:
     """How many frames of the films are used: 4k + 1; those after are left out with a warning, as diffusers does it
-    silently."""
+    silently.
+
+    Raises:
+        ValueError: All but the first would be left out.
+    """
     frames = len(films[0])
+    if 1 < frames <= per_latent:
+        raise ValueError(
+            f"`{name}` has {frames} frames, of which the VAE could take only the first. Give {per_latent + 1} or more, "
+            "or exactly 1."
+        )
     used = (frames - 1) // per_latent * per_latent + 1
     if used != frames:
         warn(
