@@ -66,9 +66,9 @@ def test_a_film_picks_video_to_video_and_is_used_whole_or_as_far_as_asked(
         assert np.array_equal(np.load(tmp_path / "film.npy"), frames_of(pipe, **arguments)[0])
     plan = json.loads(run("plan", demo_model, "--video", file, *SMALL, "--json"))
     assert "48x32, 9 frames" in plan["what"] and "vae encoder" in plan["components"]
-    assert "has 9 frames, but --frames asks for 13" in run(
-        "generate", demo_model, "--video", file, "--frames", "13", *VIDEO, code=1
-    )
+    refused = (("13", "has 9 frames, but --frames asks for 13"), ("-5", "`--frames` has to be at least 1"))
+    for wanted, message in refused:
+        assert message in run("generate", demo_model, "--video", file, "--frames", wanted, *VIDEO, code=1)
 
 
 def test_two_experts_take_a_guidance_each(run, demo_model: Path, tmp_path: Path) -> None:
@@ -104,12 +104,33 @@ def test_sizes_are_the_still_s_aspect_at_the_model_s_area(
     assert choice.size_for(pipe, *picture) == size
 
 
+def test_a_snapshot_s_folder_gives_the_size_of_the_model_it_lies_in(
+    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hub's cache keeps a model in models--owner--name/snapshots/<hash>."""
+    folder = tmp_path / "models--Wan-AI--Wan2.1-I2V-14B-720P-Diffusers" / "snapshots" / "0123abcd"
+    pipe = open_pipeline(write_image_pipeline(folder, demo_model, 1, num_layers=1), "WanImageToVideoPipeline")
+    assert choice.size_for(pipe, 720, 1280) == (720, 1280)
+    monkeypatch.chdir(folder)
+    pipe = open_pipeline(Path("."), "WanImageToVideoPipeline")
+    assert choice.size_for(pipe, 720, 1280) == (720, 1280)
+    (tmp_path / "720p" / "480p").mkdir(parents=True)
+    folder = write_image_pipeline(tmp_path / "720p" / "480p" / "i2v", demo_model, 1, num_layers=1)
+    pipe = open_pipeline(folder, "WanImageToVideoPipeline")
+    assert choice.size_for(pipe, 480, 832) == (480, 832), "the nearest name counts"
+
+
 def test_plan_needs_no_still_and_says_the_size_that_one_asks_for(run, folder: Path, tmp_path: Path) -> None:
     text = run("plan", folder, "--frames", "5")
     assert "832x480, 5 frames" in text and "vae encoder" in text and "image_encoder" in text
     draw_picture(100, 100).save(tmp_path / "square.png")
     assert "624x624, 5 frames" in run("plan", folder, "--frames", "5", "--image", "square.png")
-    assert "832x624, 5 frames" in run("plan", folder, "--frames", "5", "--image", "square.png", "--width", "832")
+    draw_picture(100, 200).save(tmp_path / "wide.png")
+    wide = ["plan", folder, "--frames", "5", "--image", "wide.png"]
+    assert "832x416, 5 frames" in run(*wide, "--width", "832"), "the other side follows from the still's aspect"
+    assert "624x304, 5 frames" in run(*wide, "--height", "304", "--width", "624")
+    assert "608x304, 5 frames" in run(*wide, "--height", "304")
+    assert "`height` has to be at least 1 but is 0" in run(*wide, "--height", "0", "--width", "32", code=1)
 
 
 def test_what_does_not_go_together_returns_2(run, folder: Path, demo_model: Path) -> None:

@@ -48,9 +48,13 @@ class Sources:
 
     def _read_film(self) -> list[Any]:
         """The frames that are used: all, or as many as --frames says."""
+        from wanoffload.pipelines.checks import whole_number
         from wanoffload.utils import load_video
 
-        film, wanted = load_video(self._options.video), self._options.frames
+        wanted = self._options.frames
+        if wanted is not None:
+            whole_number(wanted, "--frames")
+        film = load_video(self._options.video)
         if not film:
             raise ValueError(f"{self._options.video} has no frames. Give a film of at least one.")
         if wanted is not None and wanted > len(film):
@@ -61,15 +65,14 @@ class Sources:
         return film[:wanted]
 
     def size(self, pipe: Any) -> tuple[int, int]:
-        """Height and width: those asked for; else the source's aspect at the model's area, or 480x832."""
-        from wanoffload.pipelines.choice import size_for
+        """Height and width: those asked for; one that is not follows from the source's aspect, both from that and the
+        model's area; without a source they are 480x832."""
+        from wanoffload.pipelines.choice import size_beside
 
-        height, width = 480, 832
-        if self._stills:
-            height, width = size_for(pipe, self._stills[0].height, self._stills[0].width)
-        elif self._film:
-            height, width = size_for(pipe, self._film[0].height, self._film[0].width)
-        return self._options.height or height, self._options.width or width
+        height, width = self._options.height, self._options.width
+        for source in (*self._stills[:1], *self._film[:1]):
+            return size_beside(pipe, (source.height, source.width), height, width)
+        return 480 if height is None else height, 832 if width is None else width
 
     def arguments(self, pipe: Any) -> dict[str, Any]:
         """The arguments of plan and call that the sources make: they, the size, and the number of frames."""

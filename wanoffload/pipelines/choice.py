@@ -46,11 +46,43 @@ def pipeline_class(
 
 
 def model_area(pipe: SamplingPipeline) -> int:
-    """The pixels of a frame that a model was made for: 720p where its name says so, and for first and last frame."""
-    name = Path(str(pipe.name_or_path)).name.lower()
-    if "720p" in name or pipe.main_transformer.config.pos_embed_seq_len is not None:
+    """The pixels of a frame that a model was made for: 720p for first and last frame, and where its name says so.
+
+    The name is the nearest part of the path that says either: snapshots on the Hub lie in folders below it.
+    """
+    if pipe.main_transformer.config.pos_embed_seq_len is not None:
         return AREA_720P
+    path = Path(str(pipe.name_or_path))
+    for name in reversed((path.resolve() if path.exists() else path).parts):
+        for word, area in (("720p", AREA_720P), ("480p", AREA_480P)):
+            if word in name.lower():
+                return area
     return AREA_480P
+
+
+def size_beside(
+    pipe: SamplingPipeline, picture: tuple[int, int], height: int | None, width: int | None
+) -> tuple[int, int]:
+    """Height and width of a film with the aspect of a picture, of which one may be settled.
+
+    Args:
+        pipe: The pipeline.
+        picture: Height and width of the picture.
+        height: Of the film; None for what follows from the rest.
+        width: The same.
+    """
+    if height is None and width is None:
+        return size_for(pipe, *picture)
+    step, aspect = _step(pipe), picture[0] / picture[1]
+    if height is None:
+        height = max(step, round(width * aspect / step) * step)
+    elif width is None:
+        width = max(step, round(height / aspect / step) * step)
+    return height, width
+
+
+def _step(pipe: SamplingPipeline) -> int:
+    return pipe.vae_scale_factor_spatial * pipe.main_transformer.config.patch_size[1]
 
 
 def size_for(pipe: SamplingPipeline, height: int, width: int) -> tuple[int, int]:
@@ -63,7 +95,7 @@ def size_for(pipe: SamplingPipeline, height: int, width: int) -> tuple[int, int]
         width: Of the picture.
     """
     area, aspect = model_area(pipe), height / width
-    step = pipe.vae_scale_factor_spatial * pipe.main_transformer.config.patch_size[1]
+    step = _step(pipe)
     return (
         max(step, round(sqrt(area * aspect)) // step * step),
         max(step, round(sqrt(area / aspect)) // step * step),
