@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from wanoffload import _core
 from wanoffload.errors import OutOfMemoryError, PlanError
+from wanoffload.schedulers.scheduler import AUTO_SHIFT
 from wanoffload.sizes import format_size
 from wanoffload.tables import html_table, text_table
 
@@ -38,6 +40,7 @@ OFFLOADS: dict[str, dict[str, Any]] = {
 }
 """The rows, and what `enable_group_offload` is given for them."""
 
+_EXEC_TABLES, _GROUP_TABLES = 64 << 10, 1 << 10  # at most, in bytes: of an execution, and for each of its groups
 _STRIP_FRAMES, _STRIP_HEIGHT = 8, 96
 _HEAD = ["", "s/step", "stall", "moved", "device", "of plan", "memory", "of plan", "film", ""]
 
@@ -55,7 +58,9 @@ class Row:
         stall_per_step: Of those, how long the computation waited for weights, on average.
         bytes_moved: What passes brought through the rings, over the whole call.
         vram_peak, vram_plan: Device memory: the most that was held, and what the plan had said.
-        ram_peak, ram_plan: Memory that the core held, on the cpu device that of the device included, and the plan's.
+        ram_peak, ram_plan: Memory that the core held for the call, on the cpu device that of the device included, and
+            the plan's with the small tables of an execution, which a plan leaves to its allowance. What was held before
+            (other pipelines, the names of the row's weights) is in neither.
         sha256: Of the frames' bits.
         equal: Whether the film is bit for bit that of the first row; None where it need not be.
         psnr, max_error: Distance from the float32 film: in dB, and the largest difference of a value in 0..1.
@@ -181,57 +186,100 @@ def bench(
     *,
     negative_prompt: str | None = None,
     image: Any = None,
+    last_image: Any = None,
+    video: Any = None,
+    strength: float | None = None,
     height: int = 480,
     width: int = 832,
     num_frames: int = 17,
     num_inference_steps: int = 4,
     guidance_scale: float = 5.0,
+    guidance_scale_2: float | None = None,
     seed: int = 0,
     dtype: str = "float32",
     vram: Any = None,
     ram: Any = None,
     offloads: Iterable[str] = tuple(OFFLOADS),
     dtypes: Iterable[str] = ("float32", "bfloat16"),
-    flow_shifts: Iterable[float] = (3.0, 5.0),
+    flow_shifts: Iterable[float | str] = (3.0, 5.0),
     progress: Callable[[Row], None] | None = None,
 ) -> Comparison:
     """Makes the same film in every way of offloading, then in other dtypes and with other flow shifts, and compares.
 
     Args:
         model: A checkpoint folder in diffusers' layout, or ``"owner/name"`` on the Hub.
-        prompt, negative_prompt, height, width, num_frames, num_inference_steps, guidance_scale: As a pipeline's call
-            takes them.
+        prompt, negative_prompt, height, width, num_inference_steps, guidance_scale: As a pipeline's call takes them.
         image: The first frame, for an image-to-video model.
+        last_image: The last frame, for a model made for both (FLF2V, WAN 2.2).
+        video: A film to make over again, with a text-to-video model: a path, or its frames.
+        strength: With ``video``: how much of it is made anew; None: 0.8.
+        num_frames: 4k + 1; of ``video`` so many of the first frames are used, or all if it has fewer.
+        guidance_scale_2: Guidance in the steps of WAN 2.2's low-noise expert; None: as ``guidance_scale``.
         seed: The noise that torch gives for this seed.
         dtype: What the weights of text encoder and transformer are held in, in offload and flow shift rows.
         vram: Bound of the device arena in the ``"auto"`` row and for rows that are not about offloading.
         ram: The same for memory. Without either: what the machine has.
         offloads: Which of `OFFLOADS` to run.
         dtypes: Compared with the float32 film, which is made if it is not there; empty for no such rows.
-        flow_shifts: Values of the scheduler's flow shift to make films with; empty for no such rows.
+        flow_shifts: Values of the scheduler's flow shift to make films with, beside the model's own; ``"auto"`` is what
+            the model was published with for the size. Empty for no such rows.
         progress: Called with each row as soon as it is there.
 
     Raises:
-        ValueError: An unknown name of a row.
+        ValueError: An unknown name of a row, a flow shift that is none, or an argument that cannot take effect.
     """
     offloads, dtypes = list(offloads), list(dtypes)
     unknown = [name for name in offloads if name not in OFFLOADS]
     if unknown or not offloads:
         raise ValueError(f"`offloads` has to name some of {', '.join(OFFLOADS)}, but is {offloads!r}.")
+    shifts = [_parse_shift(shift) for shift in flow_shifts]
     call = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,
         "height": height,
         "width": width,
-        "num_frames": num_frames,
         "guidance_scale": guidance_scale,
     }
-    call |= {"image": image} if image is not None else {}
-    runner = _Runner(model, call, num_inference_steps, seed, dtype, {"vram": vram, "ram": ram}, progress)
+    call |= _sources(image, last_image, video, strength, num_frames)
+    if video is not None and guidance_scale_2 is not None:
+        raise ValueError("`guidance_scale_2` takes effect with two experts only, which `video` does not have.")
+    only_call = {"strength": strength, "guidance_scale_2": guidance_scale_2}
+    only_call = {name: value for name, value in only_call.items() if value is not None}
+    runner = _Runner(model, call, only_call, num_inference_steps, seed, dtype, {"vram": vram, "ram": ram}, progress)
     runner.run_offloads(offloads)
     runner.run_dtypes(dtypes)
-    runner.run_flow_shifts([float(shift) for shift in flow_shifts])
+    runner.run_flow_shifts(shifts)
     return runner.comparison
+
+
+def _sources(image: Any, last_image: Any, video: Any, strength: float | None, num_frames: int) -> dict[str, Any]:
+    """What a film is made from and its length, as arguments of plan and call; a path's film is read once for all."""
+    if last_image is not None and image is None:
+        raise ValueError("`last_image` takes effect beside `image` only, the frame that the film begins with.")
+    if strength is not None and video is None:
+        raise ValueError("`strength` takes effect with `video` only.")
+    if video is None:
+        stills = {"image": image, "last_image": last_image}
+        return {name: still for name, still in stills.items() if still is not None} | {"num_frames": num_frames}
+    if image is not None:
+        raise ValueError("`image` and `video` do not go together: a film is made from one of them.")
+    if num_frames < 1:
+        raise ValueError(f"`num_frames` has to be at least 1 but is {num_frames!r}.")
+    if isinstance(video, (str, os.PathLike)):
+        from wanoffload.utils import load_video
+
+        video = load_video(os.fspath(video))
+    return {"video": video[:num_frames]}
+
+
+def _parse_shift(shift: Any) -> float | str:
+    """A flow shift: a number, or "auto"."""
+    if shift == AUTO_SHIFT:
+        return AUTO_SHIFT
+    try:
+        return float(shift)
+    except (TypeError, ValueError):
+        raise ValueError(f"`flow_shifts` has to hold numbers or 'auto', but has {shift!r}.") from None
 
 
 class _Runner:
@@ -241,18 +289,18 @@ class _Runner:
         self,
         model: str | os.PathLike,
         call: dict[str, Any],
+        only_call: dict[str, Any],
         steps: int,
         seed: int,
         dtype: str,
         budget: dict[str, Any],
         progress: Callable[[Row], None] | None,
     ) -> None:
-        from wanoffload import _core
-
-        self.model, self.call, self.steps, self.seed = model, call, steps, seed
+        self.model, self.call, self.only_call, self.steps, self.seed = model, call, only_call, steps, seed
         self.dtype, self.budget, self.progress = dtype, budget, progress
         isa = next(one["name"] for one in _core.cpu_features() if one["chosen"])
-        film = f"{call['width']}x{call['height']}, {call['num_frames']} frames, {steps} steps, {dtype}"
+        frames = len(call["video"]) if "video" in call else call["num_frames"]
+        film = f"{call['width']}x{call['height']}, {frames} frames, {steps} steps, {dtype}"
         self.comparison = Comparison(f"{os.fspath(model)}: {film}, cpu ({isa}), {_core.get_num_threads()} threads")
         self.first: tuple[Row, np.ndarray] | None = None  # the film that the others have to be
 
@@ -282,10 +330,11 @@ class _Runner:
             if dtype in dtypes:
                 self._add(row)
 
-    def run_flow_shifts(self, shifts: list[float]) -> None:
+    def run_flow_shifts(self, shifts: list[float | str]) -> None:
         own = self._own_shift() if shifts else None
         for shift in dict.fromkeys(([own] if own is not None else []) + shifts):
-            name = f"flow_shift {shift:g}" + (" (the model's)" if shift == own else "")
+            words = shift if shift == AUTO_SHIFT else f"{shift:g}"
+            name = f"flow_shift {words}" + (" (the model's)" if shift == own else "")
             if shift == own and self.first is not None:
                 row, film = _again(self.first[0], name, "flow_shift"), self.first[1]
             else:
@@ -300,12 +349,13 @@ class _Runner:
         if self.progress is not None:
             self.progress(row)
 
-    def _own_shift(self) -> float | None:
-        shift = open_pipeline(self.model, self.call, self.dtype).scheduler.config.get("flow_shift")
-        return float(shift) if isinstance(shift, (int, float)) else None
+    def _own_shift(self) -> float | str | None:
+        """The shift of the checkpoint's scheduler; None where it is a shift for each size."""
+        scheduler = open_pipeline(self.model, self.call, self.dtype).scheduler
+        return None if scheduler.config.get("use_dynamic_shifting") else _parse_shift(scheduler.config[scheduler.SHIFT])
 
     def _film(
-        self, row: Row, offload: str, dtype: str | None = None, flow_shift: float | None = None
+        self, row: Row, offload: str, dtype: str | None = None, flow_shift: float | str | None = None
     ) -> np.ndarray | None:
         """Makes one film and fills the row; None where no plan fits, and then the row says so."""
         pipe = open_pipeline(self.model, self.call, dtype or self.dtype)
@@ -316,7 +366,10 @@ class _Runner:
                 pipe.enable_group_offload(onload_device="cpu", **OFFLOADS[offload])
             if flow_shift is not None:
                 set_flow_shift(pipe, flow_shift)
-            return self._measure(pipe, row)
+            film = self._measure(pipe, row)
+            if flow_shift == AUTO_SHIFT:
+                row.name += f" ({pipe.scheduler.shift:g})"
+            return film
         except (PlanError, OutOfMemoryError) as error:
             row.error = " ".join(str(error).split())
             return None
@@ -326,20 +379,26 @@ class _Runner:
 
     def _measure(self, pipe: Any, row: Row) -> np.ndarray:
         watch = _Watch()
-        plan = pipe.plan(**self.call)
-        frames = pipe(
-            **self.call, num_inference_steps=self.steps, generator=self.seed, callback_on_step_end=watch
-        ).frames
+        steps = {"num_inference_steps": self.steps}
+        plan = pipe.plan(**self.call, **(steps if pipe.made_from != "video" else {}))
+        parts = list(plan.components.values())
+        tables = _EXEC_TABLES + _GROUP_TABLES * max(one.summary["groups"] for one in parts)
+        row.vram_plan, row.ram_plan = plan.vram, max(one.core_ram for one in parts) + tables
+        # The device is open by now: what it holds for itself is in every part of the plan, so it is no one else's.
+        before = _core.host_memory()["current"] - parts[0].summary["fixed_bytes"]
+        del plan, parts  # the call makes its own, of the same size
+        gc.collect()
+        arguments = self.call | self.only_call | steps
+        frames = pipe(**arguments, generator=self.seed, callback_on_step_end=watch).frames
         watch.look(pipe)
         report = pipe.report
-        steps = [b - a for a, b in zip(watch.times, watch.times[1:], strict=False)]
+        between = [b - a for a, b in zip(watch.times, watch.times[1:], strict=False)]
         denoising = [one for name, one in report.components.items() if name.startswith("transformer")]
         row.seconds = report.seconds
-        row.seconds_per_step = statistics.median(steps) if steps else sum(one.seconds for one in denoising)
+        row.seconds_per_step = statistics.median(between) if between else sum(one.seconds for one in denoising)
         row.stall_per_step = sum(one.stall_seconds for one in denoising) / max(report.steps, 1)
         row.bytes_moved = report.bytes_moved
-        row.vram_peak, row.vram_plan = watch.device_peak, plan.vram
-        row.ram_peak, row.ram_plan = report.ram_peak, max(one.core_ram for one in plan.components.values())
+        row.vram_peak, row.ram_peak = watch.device_peak, report.ram_peak - before
         row.sha256 = hashlib.sha256(frames.tobytes()).hexdigest()
         return frames[0]
 
@@ -365,16 +424,15 @@ def open_pipeline(model: str | os.PathLike, call: dict[str, Any], dtype: str) ->
     """The pipeline that the checkpoint and the call ask for."""
     from wanoffload.pipelines.choice import pipeline_class
 
-    pipe = pipeline_class(model, image="image" in call).from_pretrained(model, dtype=dtype)
+    pipe = pipeline_class(model, image="image" in call, video="video" in call).from_pretrained(model, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def set_flow_shift(pipe: Any, shift: float) -> None:
+def set_flow_shift(pipe: Any, shift: float | str) -> None:
     """Gives the pipeline's scheduler another flow shift."""
-    config = pipe.scheduler.config
-    name = "flow_shift" if "flow_shift" in config else "shift"
-    pipe.scheduler = type(pipe.scheduler).from_config(config, **{name: shift})
+    scheduler = pipe.scheduler
+    pipe.scheduler = type(scheduler).from_config(scheduler.config, **{scheduler.SHIFT: shift})
 
 
 def distance(film: np.ndarray, reference: np.ndarray) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wanoffload.cli import options as shared
+from wanoffload.cli.sources import check_sources
 from wanoffload.comparison import OFFLOADS, Comparison, Row, bench
 
 _BENCH = """\
@@ -40,10 +41,16 @@ def add_commands(commands: Any) -> None:
     film.add_argument("--prompt", default="a cat walks through high grass", help="default: %(default)s")
     film.add_argument("--negative-prompt", help="what to steer away from")
     film.add_argument("--image", metavar="FILE", help="the first frame, for an image-to-video model")
+    film.add_argument("--last-image", metavar="FILE", help="the last frame, for a model made for both (FLF2V)")
+    film.add_argument("--video", metavar="FILE", help="a film to make over again, with a text-to-video model")
+    film.add_argument("--strength", type=float, metavar="S",
+                      help="with --video: how much is made anew, up to 1 (default: 0.8)")  # fmt: skip
     film.add_argument("--size", type=film_size, default=(832, 480), metavar="WxH", help="in pixels (default: 832x480)")
-    film.add_argument("--frames", type=int, default=17, help="4k + 1 (default: %(default)s)")
+    film.add_argument("--frames", type=int, default=17, help="4k + 1; of --video the first ones (default: %(default)s)")
     film.add_argument("--steps", type=int, default=4, help="denoising steps (default: %(default)s)")
     film.add_argument("--guidance", type=float, default=5.0, help="default: %(default)s")
+    film.add_argument("--guidance-2", type=float, metavar="G",
+                      help="the same for the second expert of WAN 2.2 (default: that of --guidance)")  # fmt: skip
     film.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     rows = parser.add_argument_group("rows")
     rows.add_argument("--dtype", default="float32", help="of offload and flow shift rows (default: %(default)s)")
@@ -53,8 +60,8 @@ def add_commands(commands: Any) -> None:
                       help=f"some of {', '.join(OFFLOADS)} (default: all)")  # fmt: skip
     rows.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"], metavar="DTYPE",
                       help="compared with the float32 film (default: float32 bfloat16)")  # fmt: skip
-    rows.add_argument("--flow-shifts", nargs="*", type=float, default=[3.0, 5.0], metavar="S",
-                      help="beside the model's own (default: 3 5)")  # fmt: skip
+    rows.add_argument("--flow-shifts", nargs="*", type=shared.flow_shift, default=[3.0, 5.0], metavar="S",
+                      help="numbers, or auto for the published one, beside the model's own (default: 3 5)")  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument("--threads", type=int, metavar="N", help="threads that compute")
     output.add_argument("--json", metavar="FILE", help="write every figure as JSON")
@@ -66,21 +73,28 @@ def run(options: argparse.Namespace) -> int:
     """Runs the comparison and prints it."""
     import wanoffload
 
+    check_sources(options, options.parser)
     check_files(options.parser, json=options.json, plot=options.plot)
     if options.threads is not None:
         wanoffload.set_num_threads(options.threads)
-    image = wanoffload.load_image(options.image) if options.image is not None else None
+    image, last_image = (
+        wanoffload.load_image(file) if file is not None else None for file in (options.image, options.last_image)
+    )
     width, height = options.size
     found = bench(
         options.model,
         options.prompt,
         negative_prompt=options.negative_prompt,
         image=image,
+        last_image=last_image,
+        video=options.video,
+        strength=options.strength,
         height=height,
         width=width,
         num_frames=options.frames,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
+        guidance_scale_2=options.guidance_2,
         seed=options.seed,
         dtype=options.dtype,
         vram=options.vram,
