@@ -20,7 +20,8 @@ from pipeline.helpers import (
     write_image_pipeline,
 )
 
-from wanoffload import CheckpointError, UniPCMultistepScheduler, _core
+from wanoffload import CheckpointError, PlanError, UniPCMultistepScheduler, _core
+from wanoffload.pipelines.planning import bytes_moved
 
 EXPERTS = ("transformer", "transformer_2")
 RUN: dict[str, Any] = {**CALL, "prompt": "a red star", "num_inference_steps": 5}
@@ -174,6 +175,81 @@ def test_texts_of_another_length_change_the_film_of_experts_that_take_turns(fold
     pipe.enable_group_offload("cpu", offload_type="leaf_level", use_stream=True)
     assert np.array_equal(frames_of(pipe, **call), film)
     assert pipe.report.components["transformer"].executions == 2
+
+
+@pytest.fixture(scope="module")
+def deep_folder(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Experts of so many layers that a budget between nothing and both is met in every way."""
+    return write_expert_pipeline(tmp_path_factory.mktemp("deep"), demo_model, 11, 0.875, num_layers=8)
+
+
+LONG: dict[str, Any] = {"prompt": "a red star " * 200, "guidance_scale": 4.0, "max_sequence_length": 512}
+"""A text whose keys and values take more than the weights."""
+TOGETHER = "both experts run in one execution: the change to the second takes no longer"
+APART = "the experts run one after the other: "
+
+
+@pytest.mark.parametrize(
+    ("eighths", "experts", "words"),
+    [
+        (0, 1, APART + "the budget does not hold both"),
+        (1, 2, TOGETHER),
+        (2, 1, APART + "that moves 2.33 MiB in all, one execution of both "),
+        (3, 1, APART + "so they stay between calls"),
+        (4, 2, TOGETHER),
+        (6, 1, APART + "in one execution each step had to save memory"),
+        (8, 2, TOGETHER),
+    ],
+    ids=["least", "streams", "holds one", "keeps both apart", "keeps both", "saves work apart", "ample"],
+)
+def test_budgets_run_experts_in_the_worse_way_or_change_the_film(
+    eighths: int, experts: int, words: str, deep_folder: Path
+) -> None:
+    """Budgets from the least that is enough to what holds both; the planner says how they run and why."""
+
+    def give(vram: int) -> None:
+        for network in (pipe.transformer, pipe.transformer_2):
+            network.enable_auto_offload(vram=vram)
+
+    pipe = open_pipeline(deep_folder)
+    gc.collect()
+    tables = _core.host_memory()["current"]
+    film = frames_of(pipe, **{**RUN, **LONG})
+    give(1)
+    with pytest.raises(PlanError) as refused:
+        pipe.plan(**PLAN, **LONG)
+    give(1 << 30)
+    least, ample = refused.value.needed["vram"], pipe.plan(**PLAN, **LONG).part("transformer").vram
+    budget = least + (ample - least) * eighths // 8
+    give(budget)
+    plan = pipe.plan(**PLAN, **LONG)
+    assert words in str(plan) and plan.turns == ({"transformer_2": "transformer"} if experts == 2 else {})
+    assert all(plan.part(name).summary["experts"] == experts and plan.part(name).vram <= budget for name in EXPERTS)
+    assert np.array_equal(frames_of(pipe, **{**RUN, **LONG}), film)
+    ran = {name: one for name, one in pipe.report.components.items() if name in EXPERTS}
+    assert [one.executions for one in ran.values()] == [1] * (3 - experts)
+    for name, one in ran.items():
+        assert one.ram_peak <= plan.part(name).core_ram + tables + (1 << 20)
+    assert np.array_equal(frames_of(pipe, **{**RUN, **LONG}), film), "with what stays from the call before"
+
+
+def test_a_budget_that_streams_both_experts_has_a_gap_at_their_change(deep_folder: Path) -> None:
+    """The groups of the second follow those of the first in one timeline of copies, and each byte moves once a step."""
+    pipe = open_pipeline(deep_folder)
+    for network in (pipe.transformer, pipe.transformer_2):
+        network.enable_auto_offload(vram=1_886_528)  # two thirds of each have to stream
+    pipe.enable_trace()
+    plan = pipe.plan(**PLAN, **LONG)
+    part = plan.part("transformer_2")
+    assert part is plan.part("transformer") and part.summary["policy_use_stream"] and part.summary["streamed_bytes"] > 0
+    frames_of(pipe, **{**RUN, **LONG})
+    report = pipe.report.components["transformer"]
+    prepare, step = (one["streamed_bytes"] for one in part.core.passes())
+    assert report.bytes_moved == 2 * prepare + 5 * step
+    by_pass = {event["pass"]: event["expert"] for event in report.timeline[0].lane("copy") if event["pass"]}
+    assert [by_pass[number] for number in sorted(by_pass)][-5:] == [0, 0, 1, 1, 1]
+    moved = bytes_moved(plan, {"transformer": 2, "transformer_2": 3})
+    assert moved == report.bytes_moved + report.bytes_loaded + part.summary["resident_bytes"]
 
 
 def test_a_budget_for_one_expert_is_enough_for_two(folder: Path) -> None:

@@ -45,15 +45,17 @@ def experts_of(pipe: Any, timesteps: Sequence[Any]) -> tuple[str, ...]:
 
 
 def taking_turns(pipe: Any, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the experts that run in one execution: both, where both are streamed in the same way.
+    """Those of the experts that can run in one execution: both, where they are of one dtype and are streamed in the
+    same way, or have the same budgets.
 
-    They share ring and arena, and the first groups of the second are fetched during the last step of the first.
+    They share ring and arena, and the first groups of the second are fetched during the last step of the first. With
+    budgets it is the planner that decides whether they do (`planning.plan_turns`).
     """
     networks = [getattr(pipe, name) for name in names]
     if len(networks) < 2 or networks[0].dtype != networks[1].dtype:
         return ()
     settings = networks[0].offload
-    return tuple(names) if settings == networks[1].offload and settings.level in ("block", "leaf") else ()
+    return tuple(names) if settings == networks[1].offload and settings.level in ("block", "leaf", "auto") else ()
 
 
 def missing_expert(pipe: Any, name: str) -> str:

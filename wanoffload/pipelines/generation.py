@@ -14,7 +14,7 @@ from wanoffload.pipelines.denoise import Denoiser, Expert, Sizes
 from wanoffload.pipelines.experts import LOW, expert_at, taking_turns
 from wanoffload.pipelines.footprint import array_bytes
 from wanoffload.pipelines.frames import FrameWriter
-from wanoffload.pipelines.planning import Phase, Planner
+from wanoffload.pipelines.planning import Phase, Planner, plan_turns
 from wanoffload.pipelines.request import Request, fill_embeds, unique_ids
 from wanoffload.plan import ComponentPlan, PipelinePlan
 from wanoffload.report import ComponentReport, PipelineReport
@@ -28,22 +28,32 @@ def plan_call(pipe: Any, request: Request, engine: Any) -> PipelinePlan:
     Raises:
         PlanError: The budgets cannot hold it.
     """
-    networks, makers = pipe.networks(), phase_makers(pipe, request, engine)
-    arrays, phases = array_bytes(pipe, request), []
-    for name, make in makers.items():
-        network, core = pipe.part(name)
-        output = request.output_bytes if name == "vae" else 0
-        phases.append(Phase(name, network.offload, make, core.bytes, output, arrays[name]))
-    running = sum(phase.weight_bytes for phase in phases if phase.stays)
-    resident = sum(one.bytes for one in networks.values() if one.offload.kind == "none")
-    plan = Planner(phases, resident - running, engine.device == "cpu", request.describe()).plan()
+    turns = taking_turns(pipe, request.experts)
+    planner = _planner(pipe, request, engine, turns)
+    if turns and pipe.part(turns[0])[0].offload.kind == "auto":
+        plan = plan_turns(planner, _planner(pipe, request, engine, ()), turns, request.steps)
+    else:
+        plan = planner.plan()
+        plan.turns = dict.fromkeys(turns[1:], request.experts[0])
     plan.notes += request.notes
-    plan.turns = dict.fromkeys(taking_turns(pipe, request.experts)[1:], request.experts[0])
     return plan
 
 
-def phase_makers(pipe: Any, request: Request, engine: Any) -> dict[str, Maker]:
-    """What makes the core's plan of each component that a call needs, in the order they run."""
+def _planner(pipe: Any, request: Request, engine: Any, turns: tuple[str, ...]) -> Planner:
+    """What plans a call in which those experts run in one execution, whose phase has the first one's name."""
+    networks, arrays, phases = pipe.networks(), array_bytes(pipe, request), []
+    for name, make in phase_makers(pipe, request, engine, turns).items():
+        weights = sum(pipe.part(one)[1].bytes for one in (turns if name in turns else (name,)))
+        output = request.output_bytes if name == "vae" else 0
+        phases.append(Phase(name, pipe.part(name)[0].offload, make, weights, output, arrays[name]))
+    running = sum(phase.weight_bytes for phase in phases if phase.stays)
+    resident = sum(one.bytes for one in networks.values() if one.offload.kind == "none")
+    return Planner(phases, resident - running, engine.device == "cpu", request.describe())
+
+
+def phase_makers(pipe: Any, request: Request, engine: Any, turns: tuple[str, ...]) -> dict[str, Maker]:
+    """What makes the core's plan of each component that a call needs, in the order they run; that of the first of the
+    experts that take turns is of all of them."""
     networks, condition = pipe.networks(), request.condition
     _, _, frames, height, width = request.latent_shape
     makers: dict[str, Maker] = {}
@@ -56,7 +66,6 @@ def phase_makers(pipe: Any, request: Request, engine: Any) -> dict[str, Maker]:
     if condition is not None:
         makers[ENCODER] = lambda policy: networks["vae"].plan_pixels(engine, request.height, request.width, policy)
     sizes = request.sizes()
-    turns = taking_turns(pipe, request.experts)
     second = networks[turns[1]] if turns else None
     for name in turns[:1] or request.experts:
         makers[name] = partial(
@@ -214,7 +223,7 @@ class Generation:
     def _experts(self) -> dict[str, Expert]:
         """The transformers that this call runs, each with its turn."""
         names = self._request.experts
-        turns = taking_turns(self._pipe, names)
+        turns = names if self._plan.turns else ()
         experts = {name: self._expert(turns or (name,)) for name in (turns[:1] or names)}
         return experts | {name: experts[turns[0]] for name in turns}
 

@@ -244,6 +244,11 @@ class PipelineBase:
         Where everything fits, everything is resident. Otherwise each network has the budget to itself while it runs:
         as much of it as fits stays in place, the rest streams from host memory or from the checkpoint's files.
 
+        WAN 2.2's two experts, where both have the same dtype and budgets, run in one execution, so that there is no gap
+        at the change from one to the other. They run one after the other, each with the budget to itself, where it does
+        not hold both, or where that is plainly better: it moves far fewer bytes, as when the budget holds one of them
+        whole, or saves steps the work that both would need to fit. ``plan()`` says which it is.
+
         Args:
             vram: Bound of the device arena: bytes or ``"8GiB"``. On ``"cpu"`` the arena is ordinary memory and bounded
                 as well.

@@ -3,11 +3,13 @@
 Components run one after the other. Each is planned by the core for its own phase; what the others hold meanwhile is
 told to it as bytes outside. With budgets, two arrangements are tried: all resident together, or each with the budget
 to itself, its residents dropped when the next takes over.
+
+Two experts with budgets are planned for one execution and for one after the other; `plan_turns` says which is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +19,9 @@ from wanoffload.plan import ComponentPlan, PipelinePlan
 from wanoffload.sizes import format_size
 
 _TRIES = 4
+_WORTH = 1.25
+"""How many times the bytes of one after the other experts in one execution may move, for a change without a gap. It is
+little: where copying bounds the speed every step takes as much longer, and the change comes once in a film."""
 
 
 class Phase:
@@ -93,12 +98,19 @@ class Planner:
         Raises:
             PlanError: The budgets cannot hold; ``needed`` are the smallest that would.
         """
+        try:
+            return self.find()
+        except PlanError as first:
+            raise self._refusal(first) from None
+
+    def find(self) -> PipelinePlan:
+        """The same without a search for smallest budgets: the error is that of the first component that lacks room."""
         budgeted = any(phase.budgeted for phase in self.phases)
         plans, errors = self._arrange(together=budgeted)
         if errors:
             plans, errors = self._arrange(together=False)
         if errors:
-            raise self._refusal(errors[0])
+            raise errors[0]
         output = max((phase.output_bytes for phase in self.phases), default=0)
         arrays = max((phase.array_bytes for phase in self.phases), default=0)
         components = {plan.name: plan for plan in plans}
@@ -175,6 +187,80 @@ class Planner:
             budget=budget,
             needed=needed,
         )
+
+
+def plan_turns(joint: Planner, apart: Planner, names: Sequence[str], steps: Mapping[str, int]) -> PipelinePlan:
+    """Plans two experts with budgets; a note in the plan says how they run.
+
+    In one execution both are prepared before the first step, and there is no gap at the change; but residents, slabs
+    and what is kept between steps are then there for both at once. They run so where the budgets hold it, unless one
+    after the other is plainly better: they stay between calls, every step has less to do, or far fewer bytes move in
+    the whole call. A budget that holds either expert alone is better spent on one at a time.
+
+    Args:
+        joint: Plans both in one execution.
+        apart: Plans one after the other.
+        names: The experts, in the order they run.
+        steps: How many steps each takes; one each where that is not known.
+
+    Raises:
+        PlanError: The budgets hold neither; ``needed`` are the smallest that hold one after the other.
+    """
+    steps = {name: steps.get(name, 1) for name in names}
+    try:
+        together = joint.find()
+    except PlanError:
+        plan = apart.plan()
+        plan.notes.append("the experts run one after the other: the budget does not hold both in one execution")
+        return plan
+    together.turns = dict.fromkeys(names[1:], names[0])
+    together.notes.append("both experts run in one execution: the change to the second takes no longer than any step")
+    try:
+        plan = apart.find()
+    except PlanError:
+        return together
+    moved, less = bytes_moved(together, steps), bytes_moved(plan, steps)
+    if plan.part(names[0]).keep_residents and not together.part(names[0]).keep_residents:
+        plan.notes.append("the experts run one after the other: so they stay between calls, in one execution not")
+    elif _works_more(together.part(names[0]).summary, plan.part(names[0]).summary):
+        plan.notes.append(
+            "the experts run one after the other: in one execution each step had to save memory by more work"
+        )
+    elif moved > _WORTH * less:
+        plan.notes.append(
+            f"the experts run one after the other: that moves {format_size(less)} in all, one execution of both "
+            f"{format_size(moved)}"
+        )
+    else:
+        return together
+    return plan
+
+
+def _works_more(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether one plan's steps compute in smaller chunks, fetch their state or repeat the texts' keys and values, and
+    the other's do not."""
+    chunk, whole = one["knobs_row_chunk"], other["knobs_row_chunk"]
+    return (
+        0 < chunk < (whole or chunk + 1)
+        or one["knobs_state_on_host"] > other["knobs_state_on_host"]
+        or one["knobs_cache_text"] < other["knobs_cache_text"]
+    )
+
+
+def bytes_moved(plan: PipelinePlan, steps: Mapping[str, int]) -> int:
+    """Bytes of weights that the experts of a plan move in a call that begins with nothing in place.
+
+    A byte counts when it is read from its file, and again when it is carried to where it is used.
+    """
+    total = 0
+    for name, count in steps.items():
+        part = plan.part(name)
+        experts = part.summary["experts"]
+        resident, slab = (part.summary[key] // experts for key in ("resident_bytes", "host_slab_bytes"))
+        prepare, step = (one["streamed_bytes"] for one in part.core.passes())
+        streamed = prepare + count * step
+        total += 2 * resident + streamed + (slab or streamed)
+    return total
 
 
 def _words(budget: dict[str, int | None]) -> str:

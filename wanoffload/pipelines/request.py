@@ -3,6 +3,7 @@ out."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 
 from wanoffload.arrays import real_rows
 from wanoffload.pipelines import checks
-from wanoffload.pipelines.experts import experts_of, missing_expert
+from wanoffload.pipelines.experts import expert_at, experts_of, missing_expert
 from wanoffload.pipelines.matching import check_match
 from wanoffload.pipelines.published import film_kind, published_shift, shift_note
 from wanoffload.pipelines.sources import Condition, FilmSource, Layout, StillSource
@@ -62,6 +63,7 @@ class Request:
         cond, uncond: The texts of the two branches; uncond is None without guidance.
         condition: What the videos are conditioned on beside their texts; None in text to video.
         experts: Names of the transformers that run, in their order.
+        steps: How many steps each of two experts takes, where the schedule is known.
         input_channels: Channels that the transformer takes.
         shift: The flow shift that the model was published with for such a video.
         notes: Lines for the plan.
@@ -78,6 +80,7 @@ class Request:
     uncond: Text | None
     condition: Condition | None = None
     experts: tuple[str, ...] = ("transformer",)
+    steps: dict[str, int] = field(default_factory=dict)
     input_channels: int = 0
     shift: float = 1.0
     notes: list[str] = field(default_factory=list)
@@ -315,6 +318,7 @@ def _add_schedule(pipe: Any, request: Request, arguments: Arguments) -> None:
         steps = checks.whole_number(arguments.num_inference_steps, "num_inference_steps")
         timesteps = checks.begin_schedule(copy(scheduler), steps, request.shift)
         request.experts = experts_of(pipe, timesteps)
+        request.steps = dict(Counter(expert_at(pipe, timestep) for timestep in timesteps))
     elif two:
         request.experts = tuple(name for name in ("transformer", "transformer_2") if getattr(pipe, name) is not None)
     elif pipe.transformer is None:
