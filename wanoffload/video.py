@@ -144,17 +144,20 @@ def _upright(frame: Any) -> Any:
     return image.transpose((turn.ROTATE_90, turn.ROTATE_180, turn.ROTATE_270)[turns - 1])
 
 
-def _warn_if_cut(container: Any, stream: Any, frames: int, what: str) -> None:
-    """Warns where the frames last clearly shorter than the file's header says."""
+def _warn_if_cut(container: Any, stream: Any, times: Sequence[float | None], what: str) -> None:
+    """Warns where the frames, shown at these times, end clearly before the file's header says."""
+    if not times or times[0] is None or times[-1] is None:
+        return
     if stream.duration is not None:
         seconds = float(stream.duration * stream.time_base)
     else:
         seconds = (container.duration or 0) / 1e6
-    rate = float(stream.average_rate or 0)
-    if rate > 0 and frames / rate < 0.95 * seconds - 2 / rate:
+    rate = float(stream.average_rate or 1)
+    end = times[-1] - times[0] + 1 / rate
+    if end < 0.95 * seconds - 2 / rate:
         warn(
-            f"{what} ends after {frames / rate:.3g} of {seconds:.3g} seconds: it is cut short or damaged, and only the "
-            f"{frames} frames that are there are used."
+            f"{what} ends after {end:.3g} of {seconds:.3g} seconds: it is cut short or damaged, and only the "
+            f"{len(times)} frames that are there are used."
         )
 
 
@@ -184,8 +187,11 @@ def load_video(
                 raise ValueError(f"{what} has no video stream.")
             stream = container.streams.video[0]
             rate = stream.average_rate
-            frames = [_upright(frame) for frame in container.decode(stream)]
-            _warn_if_cut(container, stream, len(frames), what)
+            frames, times = [], []
+            for frame in container.decode(stream):
+                frames.append(_upright(frame))
+                times.append(frame.time)
+            _warn_if_cut(container, stream, times, what)
     except av.FFmpegError as error:
         raise ValueError(
             f"{what} is not a video that can be read: {error}. Save it anew as .mp4 or .gif, or give another file."
