@@ -144,20 +144,20 @@ def _upright(frame: Any) -> Any:
     return image.transpose((turn.ROTATE_90, turn.ROTATE_180, turn.ROTATE_270)[turns - 1])
 
 
-def _warn_if_cut(container: Any, stream: Any, times: Sequence[float | None], what: str) -> None:
-    """Warns where the frames, shown at these times, end clearly before the file's header says."""
-    if not times or times[0] is None or times[-1] is None:
+def _warn_if_cut(container: Any, stream: Any, first: Any, last: Any, frames: int, what: str) -> None:
+    """Warns where the last frame ends clearly before the file's header says."""
+    if first is None or first.time is None or last.time is None:
         return
     if stream.duration is not None:
         seconds = float(stream.duration * stream.time_base)
     else:
         seconds = (container.duration or 0) / 1e6
     rate = float(stream.average_rate or 1)
-    end = times[-1] - times[0] + 1 / rate
+    end = last.time - first.time + max(1 / rate, float((last.duration or 0) * (last.time_base or 0)))
     if end < 0.95 * seconds - 2 / rate:
         warn(
             f"{what} ends after {end:.3g} of {seconds:.3g} seconds: it is cut short or damaged, and only the "
-            f"{len(times)} frames that are there are used."
+            f"{frames} frames that are there are used."
         )
 
 
@@ -187,11 +187,11 @@ def load_video(
                 raise ValueError(f"{what} has no video stream.")
             stream = container.streams.video[0]
             rate = stream.average_rate
-            frames, times = [], []
+            frames, first, last = [], None, None
             for frame in container.decode(stream):
                 frames.append(_upright(frame))
-                times.append(frame.time)
-            _warn_if_cut(container, stream, times, what)
+                first, last = first or frame, frame
+            _warn_if_cut(container, stream, first, last, len(frames), what)
     except av.FFmpegError as error:
         raise ValueError(
             f"{what} is not a video that can be read: {error}. Save it anew as .mp4 or .gif, or give another file."

@@ -84,6 +84,14 @@ def test_a_film_that_is_cut_short_passes_for_a_shorter_one(tmp_path, caplog):
     assert "cut.mkv ends after" in caplog.text and "of 4 seconds" in caplog.text
 
 
+def test_a_film_that_dwells_on_its_last_frame_passes_for_cut_short(tmp_path, caplog):
+    frames = frames_to_pil(np.linspace(0, 1, 4)[:, None, None, None] * np.ones((1, 16, 16, 3)))
+    frames[0].save(tmp_path / "slow.gif", save_all=True, append_images=frames[1:], duration=[50, 50, 50, 3000])
+    with caplog.at_level(logging.WARNING, "wanoffload"):
+        assert len(load_video(tmp_path / "slow.gif")) == 4
+    assert not caplog.text
+
+
 def test_pixels_are_rounded_the_wrong_way():
     frame = np.full((1, 1, 3), 0.999, np.float32)
     assert to_uint8(frame)[0, 0, 0] == 254 and to_uint8(frame, rounded=True)[0, 0, 0] == 255
