@@ -1,6 +1,10 @@
 """Each wait of the streamer is needed: with a delay there, cutting it changes the bits each time, leaving it never."""
 
+from pathlib import Path
+
 import pytest
+import torch
+from offload.conftest import KINDS
 from offload.runs import TextEncoderSubject, TransformerSubject
 
 from wanoffload import _core
@@ -8,11 +12,13 @@ from wanoffload import _core
 EDGES = [name for name, _ in _core._testing.edges()]
 RUNS = 20
 HOST = dict(level="block", blocks_per_group=1, use_stream=True, tier="host")
-STAGED = dict(level="leaf", use_stream=True, tier="disk")  # the demo rests in bfloat16, so float32 goes through staging
+STAGED = dict(level="leaf", use_stream=True, tier="disk")  # at rest all is bfloat16, so float32 goes through staging
 POLICIES = {"reader_copy": STAGED, "staging_reuse": STAGED}
-
-
-DELAYS = {"hand_over": 0.05}  # comes once in an exec, not once in a group
+DELAYS = {"hand_over": 0.05, "wrap_around": 0.012}  # come once in an exec or in a pass, not once in a group
+IN_CALL = ("text_encoder", "transformer")
+ALONE = [kind for kind in KINDS if kind not in IN_CALL]
+# A component that runs once has no next pass whose copies could come too early.
+SHOWN = [(kind, edge) for kind in ALONE for edge in EDGES if edge != "wrap_around" or sum(KINDS[kind][0].passes) > 1]
 
 
 def configure(engine, edge, cut):
@@ -36,6 +42,30 @@ class Call:
         return self.encoder.run(engine, **policy).bits + self.transformer.run(engine, **policy).bits
 
 
+class Alone:
+    """Small random components that rest in bfloat16, each in an exec of its own.
+
+    For the hand-over an image encoder runs first and leaves the arena late. It has one pass, and the exec that counts
+    is not delayed, so that costs little time.
+    """
+
+    def __init__(self, root: Path):
+        for kind in ALONE:
+            KINDS[kind][1](root / kind, dtype=torch.bfloat16)
+        self.subjects = {kind: KINDS[kind][0](root / kind) for kind in ALONE}
+        self.wanted = {kind: subject.run(level="resident").bits for kind, subject in self.subjects.items()}
+
+    def differs(self, kind, edge, cut):
+        policy = POLICIES.get(edge, HOST)
+        engine = _core.Engine("cpu")
+        engine.reserve(1 << 23)
+        configure(engine, edge, cut)
+        if edge == "hand_over":
+            self.subjects["image_encoder"].run(engine, **policy)
+            _core._testing.configure(engine, cut_edges=[edge] if cut else [])
+        return self.subjects[kind].run(engine, **policy).bits != self.wanted[kind]
+
+
 @pytest.fixture(scope="module")
 def call(demo_model):
     return Call(demo_model)
@@ -44,6 +74,11 @@ def call(demo_model):
 @pytest.fixture(scope="module")
 def wanted(call):
     return call.bits()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return Alone(tmp_path_factory.mktemp("alone"))
 
 
 def test_an_edge_is_missing_from_the_list():
@@ -58,3 +93,13 @@ def test_a_wait_is_not_needed(call, wanted, edge):
 @pytest.mark.parametrize("edge", EDGES)
 def test_a_delay_alone_changes_the_film(call, wanted, edge):
     assert all(call.bits(edge, cut=False) == wanted for _ in range(3))
+
+
+@pytest.mark.parametrize(("kind", "edge"), SHOWN)
+def test_a_wait_is_not_needed_by_a_component(alone, kind, edge):
+    assert sum(alone.differs(kind, edge, cut=True) for _ in range(RUNS)) == RUNS
+
+
+@pytest.mark.parametrize(("kind", "edge"), SHOWN)
+def test_a_delay_alone_changes_what_a_component_gives(alone, kind, edge):
+    assert not any(alone.differs(kind, edge, cut=False) for _ in range(3))
