@@ -252,8 +252,8 @@ class AutoencoderKLWan(Component):
         Args:
             engine: The engine to run on.
             chunks: What becomes one latent frame each: float32 [T, H, W, 3] in [-1, 1], where T is 1 in the first and
-                the core's ``frames_per_latent`` in the others. Each is asked for once, or with tiling once per tile,
-                so they may be made when asked for.
+                the core's ``frames_per_latent`` in the others. Each is asked for once; with tiling once per tile, and
+                the first once more for its size. So they may be made when asked for.
             plan: From `plan_pixels`.
             report: What happens is added to it.
             policy: The policy the plan was made with, for tiles of other sizes.
@@ -261,8 +261,7 @@ class AutoencoderKLWan(Component):
         Returns:
             float32 [2 * z_dim, latent frames, height, width]: means, and behind them logarithms of variances.
         """
-        height, width = chunks[0].shape[1:3]
-        grid = self.pixel_tiles(height, width)
+        grid = self.pixel_tiles(*chunks[0].shape[1:3]) if self.use_tiling else None
         if grid is None:
             return self._encode_part(engine, chunks, slice(None), slice(None), plan, report)
         plans = {grid.largest(): plan}
