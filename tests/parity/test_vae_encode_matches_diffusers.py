@@ -170,3 +170,16 @@ def test_tiled_encode_differs_from_diffusers(tmp_path: Path, frames: int, height
     tiled = (height, width) != (32, 48)
     assert np.array_equal(found.mode(), whole) != tiled
     assert ours.report.name == "vae encoder" and (ours.report.executions > 2) == tiled
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["mode", "sample"])
+def test_encoding_and_decoding_in_one_go_differs_from_diffusers(tmp_path: Path, sampled: bool) -> None:
+    model = write_vae(tmp_path, seed=6)
+    video = draw_video(model, 7, 16, 24)[None]  # of 7 frames 5 come back
+    with torch.no_grad():
+        wanted = model(video, sampled, generator=torch.Generator().manual_seed(4)).sample.numpy()
+    vae = wanoffload.AutoencoderKLWan.from_pretrained(tmp_path)
+    got = vae(video.numpy(), sampled, generator=4).sample
+    assert got.shape == wanted.shape == (1, 3, 5, 16, 24)
+    assert relative_l2(got, wanted) <= BOUND
+    assert np.array_equal(got, vae(video.numpy(), sampled, return_dict=False, generator=4)[0])

@@ -148,11 +148,6 @@ def test_text_encoder_refuses_by_name(shared: wanoffload.WanPipeline, ids: objec
         shared.text_encoder(ids, mask)
 
 
-def test_encoding_and_decoding_in_one_go_is_refused_by_name(shared: wanoffload.WanPipeline) -> None:
-    with pytest.raises(NotImplementedError, match="vae.encode"):
-        shared.vae(normal(1, 3, 1, 8, 8))
-
-
 @pytest.mark.parametrize("tier", ["cpu", "disk"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_offloading_one_component_gives_the_same_bits_and_moves_its_weights_once(

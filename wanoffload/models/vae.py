@@ -180,12 +180,22 @@ class AutoencoderKLWan(Component):
         """Undoes `enable_slicing`; items are still worked on one after the other, with the same result."""
         self.use_slicing = False
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Encoding and decoding in one go is not there. Raises NotImplementedError; use `encode` and `decode`."""
-        raise NotImplementedError(
-            "AutoencoderKLWan(...), which encodes and decodes in one go, is not there. Use `vae.encode(video)` and "
-            "`vae.decode(latents)`."
-        )
+    def __call__(
+        self, sample: Any, sample_posterior: bool = False, return_dict: bool = True, generator: Any = None
+    ) -> DecoderOutput | tuple:
+        """Encodes videos and decodes them again.
+
+        Args:
+            sample: Videos, as `encode` takes them.
+            sample_posterior: Whether to decode a sample of the latents, rather than the most likely ones.
+            return_dict: Whether to return an output object or a tuple.
+            generator: Where the sample's noise comes from.
+
+        Returns:
+            As `decode`; of frames that `encode` drops there are none.
+        """
+        posterior = self.encode(sample).latent_dist
+        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
 
     def encode(self, x: Any, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """Encodes videos.
