@@ -1,4 +1,4 @@
-"""Stills in: paths, PIL images of any mode, NumPy and torch, as the pictures and pixels that networks take."""
+"""Stills in: paths, PIL images, NumPy and torch, as the pictures and pixels that networks take."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from wanoffload.plan import PipelinePlan
 class WanImageToVideoPipeline(SamplingPipeline):
     """Makes videos that begin with a still, or lead from one still to another.
 
-    Where it does better than diffusers 0.42: stills may be PIL images of any mode, NumPy arrays, paths, or a list with
-    one for each prompt; ``image_embeds`` may be given beside ``image``, whose frames are needed in any case;
+    Where it does better than diffusers 0.42: stills may be PIL images of any mode but I and F, NumPy arrays, paths, or a
+    list with one for each prompt; ``image_embeds`` may be given beside ``image``, whose frames are needed in any case;
     ``num_videos_per_prompt`` may be more than 1, and ``max_sequence_length`` other than 512. ``last_image`` with a
     checkpoint that was not made for it (and a first-and-last-frame one without it) is an error that says so. Arrays of
     floats go to the image encoder as the pictures that they are, where diffusers divides them by 255 once more.
@@ -199,7 +199,7 @@ class WanImageToVideoPipeline(SamplingPipeline):
         """Makes videos.
 
         Args:
-            image: The first frame: a path or URL, a PIL image of any mode, or an array [H, W, 3] (NumPy) or [3, H, W]
+            image: The first frame: a path or URL, a PIL image, or an array [H, W, 3] (NumPy) or [3, H, W]
                 (torch) of uint8 or of floats in 0..1 (floats with negative values are taken as -1..1). A list, or an
                 array with one more axis, has one for each prompt; a single prompt is said of each. It is stretched to
                 height and width: pictures and uint8 with Lanczos, floats by nearest neighbour, as in diffusers. A
