@@ -140,8 +140,8 @@ class CLIPImageProcessor:
         """Processes pictures.
 
         Args:
-            images: A picture or a list of them: PIL images that Pillow can turn into RGB, paths or URLs (turned as their
-                EXIF says, as `load_image` does it; PIL images are taken as they are), NumPy arrays or torch tensors [H, W, C],
+            images: A picture or a list of them: PIL images that Pillow can turn into RGB (taken as they are), paths or
+                URLs (turned as their EXIF says, as `load_image` does it), NumPy arrays or torch tensors [H, W, C],
                 [C, H, W] or [H, W], bytes or floats in 0..1; or a batch of those.
             return_tensors: ``"np"`` or None for NumPy, ``"pt"`` for torch.
             **changes: Other settings for this call, by the names of the constructor.

@@ -20,11 +20,11 @@ from wanoffload.plan import PipelinePlan
 class WanImageToVideoPipeline(SamplingPipeline):
     """Makes videos that begin with a still, or lead from one still to another.
 
-    Where it does better than diffusers 0.42: stills may be PIL images of any mode but I and F, NumPy arrays, paths, or a
-    list with one for each prompt; ``image_embeds`` may be given beside ``image``, whose frames are needed in any case;
-    ``num_videos_per_prompt`` may be more than 1, and ``max_sequence_length`` other than 512. ``last_image`` with a
-    checkpoint that was not made for it (and a first-and-last-frame one without it) is an error that says so. Arrays of
-    floats go to the image encoder as the pictures that they are, where diffusers divides them by 255 once more.
+    Where it does better than diffusers 0.42: stills may be PIL images of any mode but I and F, NumPy arrays, paths,
+    or a list with one for each prompt; ``image_embeds`` may be given beside ``image``, whose frames are needed in any
+    case; ``num_videos_per_prompt`` may be more than 1, and ``max_sequence_length`` other than 512. ``last_image`` with
+    a checkpoint that was not made for it (and a first-and-last-frame one without it) is an error that says so. Arrays
+    of floats go to the image encoder as the pictures that they are, where diffusers divides them by 255 once more.
 
     Args:
         tokenizer: `wanoffload.text.Tokenizer`.
