@@ -70,6 +70,7 @@ def train(options: argparse.Namespace) -> None:
             known = AutoencoderKLWan.load_config(options.resume / "vae")
             vae.register_to_config(latents_mean=known["latents_mean"], latents_std=known["latents_std"])
             text_encoder = UMT5EncoderModel.from_pretrained(options.resume / "text_encoder", dtype=torch.float32)
+            text_encoder.requires_grad_(not options.keep_text_encoder)
             transformer = WanTransformer3DModel.from_pretrained(options.resume / "transformer", dtype=torch.float32)
         else:
             measure_latents(vae, encoded.latents)
@@ -102,6 +103,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     trainer = commands.add_parser("train", help="train on stored latents and write the pipeline")
     trainer.add_argument("--vae", type=Path, required=True, metavar="FOLDER", help="the VAE that made the latents")
     trainer.add_argument("--resume", type=Path, metavar="FOLDER", help="a pipeline to go on with")
+    trainer.add_argument(
+        "--keep-text-encoder",
+        action="store_true",
+        help="with --resume: leave the text encoder as it is, so that an image-to-video model may go on sharing it",
+    )
     trainer.add_argument("--dim", type=int, default=192, help=f"width, {HEAD_DIM} per head (default: %(default)s)")
     trainer.add_argument("--layers", type=int, default=6, help="default: %(default)s")
     trainer.add_argument(
@@ -112,6 +118,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.run is train:
         flow.check_arguments(trainer, options)
+        if options.keep_text_encoder and not options.resume:
+            trainer.error("--keep-text-encoder needs --resume: a fresh text encoder knows no words")
         if options.dim % HEAD_DIM:
             trainer.error(f"--dim has to be a multiple of {HEAD_DIM}")
     return options

@@ -166,6 +166,19 @@ def test_training_does_not_go_on_from_what_was_saved(vae: Path, latents: Path, p
     assert any(not torch.equal(value, before[name].float()) for name, value in after.items())
 
 
+def test_a_kept_text_encoder_learns(vae: Path, latents: Path, pipeline: Path, tmp_path: Path) -> None:
+    for keep in ([], ["--keep-text-encoder"]):
+        out = tmp_path / ("kept" if keep else "trained")
+        train(vae, latents, out, "--resume", str(pipeline), *keep)
+        same = (out / "text_encoder/model.safetensors").read_bytes() == (
+            pipeline / "text_encoder/model.safetensors"
+        ).read_bytes()
+        assert same == bool(keep)
+        assert (out / "transformer/diffusion_pytorch_model.safetensors").read_bytes() != (
+            pipeline / "transformer/diffusion_pytorch_model.safetensors"
+        ).read_bytes()
+
+
 def test_training_the_decoder_alone_changes_latents(vae: Path, tmp_path: Path) -> None:
     out = tmp_path / "decoder"
     command = ["--out", str(out), "--resume", str(vae), "--decoder-only", "--steps", "1", "--batch", "1"]
@@ -184,7 +197,9 @@ def test_somebody_elses_folder_is_replaced(vae: Path, latents: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "options", [["--validation", "5"], ["--dim", "100"], ["--steps", "2", "--minutes", "1"]], ids=" ".join
+    "options",
+    [["--validation", "5"], ["--dim", "100"], ["--steps", "2", "--minutes", "1"], ["--keep-text-encoder"]],
+    ids=" ".join,
 )
 def test_options_that_cannot_work_are_taken(vae: Path, latents: Path, tmp_path: Path, options: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
