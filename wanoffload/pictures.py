@@ -63,7 +63,8 @@ def load_image(image: Any, convert_method: Callable[[Any], Any] | None = None) -
         convert_method: Applied instead of the conversion to RGB.
 
     Returns:
-        A PIL image. 16-bit grey is scaled to 8 bits, where Pillow's own conversion makes almost all of it white.
+        A PIL image. Grey of 16 bits (mode I;16, or I with numbers above 255) and of floats (mode F, 0 to 1 or to 255)
+        is scaled to 8 bits, where Pillow's own conversion makes almost all of it white or black.
 
     Raises:
         ValueError: It is no picture that Pillow can read; the message names it.
@@ -88,23 +89,38 @@ def _to_rgb(picture: Any, what: str) -> Any:
     """A PIL image in RGB: itself where it is, so that a film of pictures is not copied."""
     import PIL.Image
 
-    if picture.mode in ("I", "F"):
-        raise ValueError(
-            f"{what} is a picture of mode {picture.mode!r}, which does not say how bright its numbers are. Scale it to "
-            "0..255 and give it as uint8: PIL.Image.fromarray(values.astype('uint8'))."
-        )
     try:
-        if picture.mode.startswith("I;16"):
-            values = np.asarray(picture).astype(np.uint32)
-            picture = PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+            picture = PIL.Image.fromarray(_grey(np.asarray(picture), picture.mode, what))
         elif picture.mode == "La":
             picture = picture.convert("LA")
         if picture.mode != "RGB":
             return picture.convert("RGB")
         picture.load()
+    except RangeError:
+        raise
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{what} cannot be read: {error}. Save it anew as PNG or JPEG.") from None
     return picture
+
+
+class RangeError(ValueError):
+    """Numbers of a grey picture that are no brightness."""
+
+
+def _grey(values: np.ndarray, mode: str, what: str) -> np.ndarray:
+    """Numbers of a grey picture as 8 bits. What white is follows from the mode or, where it does not say, from the
+    brightest: 65535 for I;16, 255 or 65535 for I, 1 or 255 for F."""
+    low, high = float(values.min()), float(values.max())
+    whites = {"I": (255, 65535), "F": (1, 255)}.get(mode, (65535,))
+    white = next((white for white in whites if high <= white), None)
+    if white is None or not low >= 0:
+        raise RangeError(
+            f"{what} is a picture of mode {mode!r} with numbers from {low:g} to {high:g}; its white may be "
+            f"{' or '.join(map(str, whites))}, and its black is 0. Scale it to 0..255 and give it as uint8: "
+            "PIL.Image.fromarray(values.astype('uint8'))."
+        )
+    return np.floor(values.astype(np.float64) * (255 / white) + 0.5).astype(np.uint8)
 
 
 def is_path(value: Any) -> bool:
@@ -256,7 +272,7 @@ def _parse(value: Any, name: str) -> list[Still]:
 
 
 def parse_picture(picture: Any, what: str) -> Still:
-    """A PIL image of any mode but I and F as a still; ``what`` names it in errors."""
+    """A PIL image of any mode as a still; ``what`` names it in errors."""
     if _moving_frames(picture) > 1:
         raise ValueError(f"{what} is animated, with {picture.n_frames} frames. Give one picture: image.copy() is one.")
     check_extent(picture.height, picture.width, what)

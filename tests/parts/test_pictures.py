@@ -58,12 +58,32 @@ def test_16_bit_grey_becomes_white(order: str, tmp_path: Path) -> None:
         assert np.array_equal(pixels_of(parse_stills(file, "image")[0]), expected)
 
 
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_numbers_of_unknown_range_are_cut_off(mode: str) -> None:
-    with pytest.raises(ValueError, match=f"`image` is a picture of mode '{mode}'.*as uint8"):
-        parse_stills(plain(99, mode), "image")
+@pytest.mark.parametrize(
+    ("mode", "values", "wanted"),
+    [
+        ("I", [[0, 99], [254, 255]], [[0, 99], [254, 255]]),
+        ("I", [[0, 256], [257 * 99, 65535]], [[0, 1], [99, 255]]),
+        ("F", [[0.0, 0.25], [0.5, 1.0]], [[0, 64], [128, 255]]),
+        ("F", [[0.0, 1.5], [99.0, 255.0]], [[0, 2], [99, 255]]),
+    ],
+)
+def test_wide_grey_is_cut_off(mode: str, values: list, wanted: list) -> None:
+    picture = PIL.Image.fromarray(np.array(values, np.int32 if mode == "I" else np.float32))
+    expected = np.repeat(np.array(wanted, np.uint8)[..., None], 3, axis=2)
+    assert np.array_equal(pixels_of(parse_stills(picture, "image")[0]), expected)
+    assert np.array_equal(np.asarray(load_image(picture)), expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "values"),
+    [("I", [[-1, 5]]), ("I", [[0, 65536]]), ("F", [[-0.5, 1]]), ("F", [[0, 256]]), ("F", [[0, np.nan]])],
+)
+def test_numbers_that_are_no_brightness_are_cut_off(mode: str, values: list) -> None:
+    picture = PIL.Image.fromarray(np.array(values, np.int32 if mode == "I" else np.float32))
+    with pytest.raises(ValueError, match=f"`image` is a picture of mode '{mode}' with numbers.*as uint8"):
+        parse_stills(picture, "image")
     with pytest.raises(ValueError, match=f"mode '{mode}'"):
-        load_image(plain(99, mode))
+        load_image(picture)
 
 
 def test_premultiplied_grey_is_refused() -> None:

@@ -20,7 +20,7 @@ from wanoffload.plan import PipelinePlan
 class WanImageToVideoPipeline(SamplingPipeline):
     """Makes videos that begin with a still, or lead from one still to another.
 
-    Where it does better than diffusers 0.42: stills may be PIL images of any mode but I and F, NumPy arrays, paths,
+    Where it does better than diffusers 0.42: stills may be PIL images of any mode, NumPy arrays, paths,
     or a list with one for each prompt; ``image_embeds`` may be given beside ``image``, whose frames are needed in any
     case; ``num_videos_per_prompt`` may be more than 1, and ``max_sequence_length`` other than 512. ``last_image`` with
     a checkpoint that was not made for it (and a first-and-last-frame one without it) is an error that says so. Arrays
@@ -203,8 +203,8 @@ class WanImageToVideoPipeline(SamplingPipeline):
                 (torch) of uint8 or of floats in 0..1 (floats with negative values are taken as -1..1). A list, or an
                 array with one more axis, has one for each prompt; a single prompt is said of each. It is stretched to
                 height and width: pictures and uint8 with Lanczos, floats by nearest neighbour, as in diffusers. A
-                path's picture is turned as its EXIF says; a PIL image is taken as it is. Modes I and F
-                are refused; 16-bit grey is scaled to 8 bits.
+                path's picture is turned as its EXIF says; a PIL image is taken as it is. Grey of
+                16 bits and of floats is scaled to 8 bits.
             prompt: What is to happen, or a list of prompts.
             negative_prompt: What to steer away from, one for all prompts or a list; used with guidance only.
             height: In pixels, a multiple of 16.
