@@ -59,6 +59,7 @@ typedef struct wo_transformer_run {
     wo_exec *x;
     const wo_transformer_request *r;
     int64_t tokens, rows; /* of one item; of all items */
+    int64_t first_item, items; /* those that the block at work computes: all, or one after the other */
     int64_t source_rows[WO_SOURCES]; /* as computed */
     wo_form source_form[WO_SOURCES];
     wo_tensor residual;   /* X, F32 [rows, width] */

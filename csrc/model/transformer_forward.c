@@ -54,26 +54,35 @@ static wo_status embed_time(wo_transformer_run *p, wo_error *err) {
     return WO_OK;
 }
 
-/* out[i * batch + b] = base[i * batch + b] + table[i], for the `parts` rows of a scale_shift_table. base may have one part, which then
- * serves every row of the table (the head adds e to both). */
+/* out[i * items + b] = base[i * batch + first_item + b] + table[i], for the `parts` rows of a scale_shift_table and the items at work. base
+ * may have one part, which then serves every row of the table (the head adds e to both). */
 static wo_status modulate(const wo_transformer_run *p, const wo_layer *layer, const wo_tensor *base, int parts, wo_tensor *out,
                           wo_error *err) {
-    int64_t batch = p->r->batch, width = p->m->width;
+    int64_t batch = p->r->batch, items = p->items, width = p->m->width;
     const wo_tensor *params;
-    WO_TRY(wo_exec_new(p->x, out, err, WO_F32, parts * batch, width));
+    WO_TRY(wo_exec_new(p->x, out, err, WO_F32, parts * items, width));
     WO_TRY(wo_exec_use(p->x, layer, &params, err));
     wo_tensor table = wo_tensor_as(&params[0], (int64_t)parts, width);
     for (int i = 0; i < parts; i++) {
-        wo_add_args args = {.a = wo_tensor_rows(base, base->shape[0] == batch ? 0 : i * batch, batch),
-                            .b = wo_tensor_rows(&table, i, 1), .y = wo_tensor_rows(out, i * batch, batch)};
+        wo_add_args args = {.a = wo_tensor_rows(base, (base->shape[0] == batch ? 0 : i * batch) + p->first_item, items),
+                            .b = wo_tensor_rows(&table, i, 1), .y = wo_tensor_rows(out, i * items, items)};
         WO_TRY(wo_add(wo_exec_stream(p->x), &args, err));
     }
     return wo_exec_done(p->x, layer, err);
 }
 
-/* The part of a modulation that belongs to all items, [batch, width]. */
+/* A part of a modulation, [items, width]. */
 static wo_tensor part_of(const wo_transformer_run *p, const wo_tensor *modulation, int part) {
-    return wo_tensor_rows(modulation, part * p->r->batch, p->r->batch);
+    return wo_tensor_rows(modulation, part * p->items, p->items);
+}
+
+/* Rows of the items at work: how many, and those of the residual stream. */
+static int64_t rows_at_work(const wo_transformer_run *p) {
+    return p->items * p->tokens;
+}
+
+static wo_tensor residual_at_work(const wo_transformer_run *p) {
+    return wo_tensor_rows(&p->residual, p->first_item * p->tokens, rows_at_work(p));
 }
 
 static wo_status embed_patches(wo_transformer_run *p, wo_error *err) {
@@ -112,7 +121,7 @@ static wo_status attend(const wo_transformer_run *p, const wo_tensor *q, const w
 /* One projection of y into fresh memory, normalised and rotated where asked. */
 static wo_status project(const wo_transformer_run *p, const wo_layer *layer, const wo_layer *norm, bool rotate, const wo_tensor *y,
                          wo_tensor *out, wo_error *err) {
-    WO_TRY(wo_exec_new(p->x, out, err, p->m->compute, p->rows, p->m->width));
+    WO_TRY(wo_exec_new(p->x, out, err, p->m->compute, rows_at_work(p), p->m->width));
     wo_linear_args args = {.x = *y, .y = *out};
     WO_TRY(wo_apply_linear_layer(p->x, layer, &args, err));
     if (norm == NULL)
@@ -127,17 +136,17 @@ static wo_status project(const wo_transformer_run *p, const wo_layer *layer, con
 }
 
 static wo_status self_attention(wo_transformer_run *p, const wo_transformer_block *block, const wo_tensor *modulation, wo_error *err) {
-    wo_tensor y, q, k, v, o;
-    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, p->rows, p->m->width));
-    wo_layer_norm_args norm = {.x = p->residual, .y = y, .scale = part_of(p, modulation, SCALE_ATTN),
+    wo_tensor residual = residual_at_work(p), y, q, k, v, o;
+    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, rows_at_work(p), p->m->width));
+    wo_layer_norm_args norm = {.x = residual, .y = y, .scale = part_of(p, modulation, SCALE_ATTN),
                                .shift = part_of(p, modulation, SHIFT_ATTN), .rows_per_batch = p->tokens, .eps = p->m->config.eps};
     WO_TRY(wo_layer_norm(wo_exec_stream(p->x), &norm, err));
     WO_TRY(project(p, block->attn1.to_q, block->attn1.norm_q, true, &y, &q, err));
     WO_TRY(project(p, block->attn1.keys.to_k, block->attn1.keys.norm_k, true, &y, &k, err));
     WO_TRY(project(p, block->attn1.keys.to_v, NULL, false, &y, &v, err));
     wo_exec_free(p->x, &y);
-    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, p->rows, p->m->width));
-    for (int64_t b = 0; b < p->r->batch; b++) {
+    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, rows_at_work(p), p->m->width));
+    for (int64_t b = 0; b < p->items; b++) {
         wo_tensor qb = heads_of(p, &q, b * p->tokens, p->tokens), kb = heads_of(p, &k, b * p->tokens, p->tokens);
         wo_tensor vb = heads_of(p, &v, b * p->tokens, p->tokens), ob = heads_of(p, &o, b * p->tokens, p->tokens);
         WO_TRY(attend(p, &qb, &kb, &vb, &ob, 0.0f, err));
@@ -145,7 +154,7 @@ static wo_status self_attention(wo_transformer_run *p, const wo_transformer_bloc
     wo_exec_free(p->x, &q);
     wo_exec_free(p->x, &k);
     wo_exec_free(p->x, &v);
-    wo_linear_args out = {.x = o, .y = p->residual, .other = p->residual, .epilogue = WO_EPILOGUE_GATE,
+    wo_linear_args out = {.x = o, .y = residual, .other = residual, .epilogue = WO_EPILOGUE_GATE,
                           .gate = part_of(p, modulation, GATE_ATTN), .rows_per_gate = p->tokens};
     WO_TRY(wo_apply_linear_layer(p->x, block->attn1.to_out, &out, err));
     wo_exec_free(p->x, &o);
@@ -154,13 +163,13 @@ static wo_status self_attention(wo_transformer_run *p, const wo_transformer_bloc
 
 /* Queries of the cross attention: q = RMS(to_q LN(X)). Without cross_attn_norm X itself is projected. */
 static wo_status cross_queries(wo_transformer_run *p, const wo_transformer_block *block, wo_tensor *q, wo_error *err) {
-    wo_tensor y;
-    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, p->rows, p->m->width));
+    wo_tensor residual = residual_at_work(p), y;
+    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, rows_at_work(p), p->m->width));
     if (block->norm2 != NULL) {
-        wo_layer_norm_args norm = {.x = p->residual, .y = y, .eps = p->m->config.eps};
+        wo_layer_norm_args norm = {.x = residual, .y = y, .eps = p->m->config.eps};
         WO_TRY(wo_apply_layer_norm_layer(p->x, block->norm2, &norm, err));
     } else {
-        WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, &p->residual, &y, err));
+        WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, &residual, &y, err));
     }
     WO_TRY(project(p, block->attn2.to_q, block->attn2.norm_q, false, &y, q, err));
     wo_exec_free(p->x, &y);
@@ -215,13 +224,13 @@ static wo_status attend_both(const wo_transformer_run *p, const wo_transformer_k
     return WO_OK;
 }
 
-/* All queries of one item; with an image in runs of a fixed length, so that the float32 sums need little memory. */
+/* All queries of one of the items at work; with an image in runs of a fixed length, so that the float32 sums need little memory. */
 static wo_status attend_item(const wo_transformer_run *p, const wo_transformer_keys *keys, int64_t item, int64_t first_text,
                              const wo_tensor *q, const wo_tensor *o, wo_error *err) {
     bool image = p->source_rows[WO_SOURCE_IMAGE] > 0;
     int64_t most = image ? SUM_ROWS : p->tokens;
     for (int64_t at = 0; at < p->tokens; at += most) {
-        int64_t first = item * p->tokens + at, rows = p->tokens - at < most ? p->tokens - at : most;
+        int64_t first = (item - p->first_item) * p->tokens + at, rows = p->tokens - at < most ? p->tokens - at : most;
         cross_rows c = {.item = item, .first_text = first_text, .q = heads_of(p, q, first, rows), .o = heads_of(p, o, first, rows)};
         WO_TRY(image ? attend_both(p, keys, &c, err) : attend_text(p, keys, &c, &c.o, err));
     }
@@ -232,30 +241,32 @@ static wo_status cross_attention(wo_transformer_run *p, int64_t index, wo_error 
     const wo_transformer_block *block = &p->m->blocks[index];
     wo_transformer_keys keys;
     int64_t first = 0;
-    wo_tensor q, o;
+    wo_tensor residual = residual_at_work(p), q, o;
     WO_TRY(cross_queries(p, block, &q, err));
     WO_TRY(wo_transformer_find_keys(p, index, &keys, err));
-    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, p->rows, p->m->width));
-    for (int64_t b = 0; b < p->r->batch; b++) {
-        WO_TRY(attend_item(p, &keys, b, first, &q, &o, err));
+    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, rows_at_work(p), p->m->width));
+    for (int64_t b = 0; b < p->first_item + p->items; b++) {
+        if (b >= p->first_item)
+            WO_TRY(attend_item(p, &keys, b, first, &q, &o, err));
         first += wo_transformer_text_rows(p, &p->r->text[b]);
     }
     wo_exec_free(p->x, &q);
     wo_transformer_release_keys(p, &keys);
-    wo_linear_args out = {.x = o, .y = p->residual, .other = p->residual, .epilogue = WO_EPILOGUE_ADD};
+    wo_linear_args out = {.x = o, .y = residual, .other = residual, .epilogue = WO_EPILOGUE_ADD};
     WO_TRY(wo_apply_linear_layer(p->x, block->attn2.to_out, &out, err));
     wo_exec_free(p->x, &o);
     return WO_OK;
 }
 
-/* The feed-forward of the rows [first, first + rows), which are of one item, or are all rows of all items. params: of its two layers
- * where they are in use, else NULL. */
+/* The feed-forward of the rows [first, first + rows) at work, which are of one item, or are all rows of all items. params: of its two
+ * layers where they are in use, else NULL. */
 static wo_status feed_forward_rows(wo_transformer_run *p, const wo_transformer_block *block, const wo_tensor *const *params,
                                    const wo_tensor *modulation, int64_t first, int64_t rows, wo_error *err) {
-    bool all = rows == p->rows;
-    int64_t item = all ? 0 : first / p->tokens, items = all ? p->r->batch : 1, per_item = all ? p->tokens : rows;
+    bool all = rows == rows_at_work(p);
+    int64_t item = all ? 0 : first / p->tokens, items = all ? p->items : 1, per_item = all ? p->tokens : rows;
     wo_tensor scale = part_of(p, modulation, SCALE_FFN), shift = part_of(p, modulation, SHIFT_FFN);
-    wo_tensor gate = part_of(p, modulation, GATE_FFN), residual = wo_tensor_rows(&p->residual, first, rows), y, hidden;
+    wo_tensor gate = part_of(p, modulation, GATE_FFN), stream = residual_at_work(p), y, hidden;
+    wo_tensor residual = wo_tensor_rows(&stream, first, rows);
     WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, rows, p->m->width));
     wo_layer_norm_args norm = {.x = residual, .y = y, .scale = wo_tensor_rows(&scale, item, items),
                                .shift = wo_tensor_rows(&shift, item, items), .rows_per_batch = per_item, .eps = p->m->config.eps};
@@ -275,11 +286,11 @@ static wo_status feed_forward_rows(wo_transformer_run *p, const wo_transformer_b
 static wo_status feed_forward(wo_transformer_run *p, const wo_transformer_block *block, const wo_tensor *modulation, wo_error *err) {
     int64_t chunk = wo_exec_knobs(p->x)->row_chunk;
     const wo_tensor *params[2] = {NULL, NULL};
-    if (chunk <= 0 || chunk >= p->rows)
-        return feed_forward_rows(p, block, params, modulation, 0, p->rows, err);
+    if (chunk <= 0 || chunk >= rows_at_work(p))
+        return feed_forward_rows(p, block, params, modulation, 0, rows_at_work(p), err);
     WO_TRY(wo_exec_use(p->x, block->ffn_in, &params[0], err));
     WO_TRY(wo_exec_use(p->x, block->ffn_out, &params[1], err));
-    for (int64_t b = 0; b < p->r->batch; b++)
+    for (int64_t b = 0; b < p->items; b++)
         for (int64_t first = 0; first < p->tokens; first += chunk) {
             int64_t rows = p->tokens - first < chunk ? p->tokens - first : chunk;
             WO_TRY(feed_forward_rows(p, block, params, modulation, b * p->tokens + first, rows, err));
@@ -316,19 +327,37 @@ static wo_status head(wo_transformer_run *p, wo_error *err) {
     return WO_OK;
 }
 
+static wo_status run_block_at_work(wo_transformer_run *p, int64_t index, wo_error *err) {
+    const wo_transformer_block *block = &p->m->blocks[index];
+    wo_tensor modulation;
+    WO_TRY(modulate(p, block->scale_shift_table, &p->modulation_base, MODULATIONS, &modulation, err));
+    WO_TRY(self_attention(p, block, &modulation, err));
+    WO_TRY(cross_attention(p, index, err));
+    WO_TRY(feed_forward(p, block, &modulation, err));
+    wo_exec_free(p->x, &modulation);
+    return WO_OK;
+}
+
+/* All items at once or, where the plan has them apart, one after the other: rows of different items never meet, so the bits are the same.
+ * Groups of whole blocks are brought once for all items in both cases, groups of single layers once for each. */
+static wo_status run_block(wo_transformer_run *p, int64_t index, wo_error *err) {
+    if (!wo_exec_knobs(p->x)->items_apart)
+        return run_block_at_work(p, index, err);
+    p->items = 1;
+    for (p->first_item = 0; p->first_item < p->r->batch; p->first_item++)
+        WO_TRY(run_block_at_work(p, index, err));
+    p->first_item = 0;
+    p->items = p->r->batch;
+    return WO_OK;
+}
+
 static wo_status step(wo_transformer_run *p, wo_error *err) {
     const wo_transformer *m = p->m;
     WO_TRY(wo_transformer_find_rope(p, err));
     WO_TRY(embed_patches(p, err));
     WO_TRY(embed_time(p, err));
-    for (int64_t i = 0; i < m->config.num_layers; i++) {
-        wo_tensor modulation;
-        WO_TRY(modulate(p, m->blocks[i].scale_shift_table, &p->modulation_base, MODULATIONS, &modulation, err));
-        WO_TRY(self_attention(p, &m->blocks[i], &modulation, err));
-        WO_TRY(cross_attention(p, i, err));
-        WO_TRY(feed_forward(p, &m->blocks[i], &modulation, err));
-        wo_exec_free(p->x, &modulation);
-    }
+    for (int64_t i = 0; i < m->config.num_layers; i++)
+        WO_TRY(run_block(p, i, err));
     wo_exec_free(p->x, &p->modulation_base);
     return head(p, err);
 }

@@ -65,7 +65,7 @@ static inline void run_resident(const network *n, float *out) {
     wo_error err;
     CHECK(n->outputs <= MOST_OUTPUT);
     CHECK_OK(wo_cpu_set_threads(1, &err), &err);
-    policy.knobs = (wo_knobs){0, true, false};
+    policy.knobs = (wo_knobs){.cache_text = true};
     run_under(n, engine, &policy, out, &report);
     close_engine(engine);
     double sum = 0;
@@ -85,7 +85,9 @@ static inline bool same_bits(const network *n, const float *a, const float *b) {
 static inline const float *check_plans(const network *n) {
     static float wanted[MOST_OUTPUT], found[MOST_OUTPUT];
     const wo_level levels[] = {WO_LEVEL_RESIDENT, WO_LEVEL_MODEL, WO_LEVEL_BLOCK, WO_LEVEL_LEAF};
-    const wo_knobs knobs[] = {{0, true, false}, {5, false, true}, {7, true, true}};
+    const wo_knobs knobs[] = {{.cache_text = true},
+                              {.row_chunk = 5, .state_on_host = true, .items_apart = true},
+                              {.row_chunk = 7, .cache_text = true, .state_on_host = true}};
     wo_policy policy = wo_policy_default();
     wo_report report;
     wo_error err;

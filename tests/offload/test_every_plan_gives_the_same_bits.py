@@ -98,7 +98,15 @@ def test_another_dtype_of_use_depends_on_the_plan(demo_model, dtype):
     assert wanted.bits != TransformerSubject(demo_model / "transformer").run(level="resident").bits
 
 
-KNOBS = [dict(row_chunk=7), dict(row_chunk=64), dict(cache_text=True), dict(cache_text=False), dict(state_on_host=True)]
+KNOBS = [
+    dict(row_chunk=7),
+    dict(row_chunk=64),
+    dict(cache_text=True),
+    dict(cache_text=False),
+    dict(state_on_host=True),
+    dict(items_apart=True),
+    dict(items_apart=True, row_chunk=7, cache_text=False),
+]
 
 
 @pytest.mark.parametrize("knobs", KNOBS, ids=str)
@@ -108,6 +116,16 @@ def test_a_knob_of_the_plan_changes_the_film(subject, knobs):
         cell = subject.run(level=level, tier="disk", use_stream=True, before=chaos(5), **knobs)
         assert cell.bits == wanted.bits
         assert all(cell.plan[f"knobs_{name}"] == value for name, value in knobs.items())
+
+
+def test_items_one_after_the_other_take_as_much_memory_and_bring_blocks_again(transformer):
+    """Both branches of guidance need one branch's activations then, and of blocks each is still brought once."""
+    ways = {level: dict(level=level, tier="host", use_stream=True) for level in ("leaf", "block")}
+    for level, way in ways.items():
+        together, apart = transformer.run(**way), transformer.run(**way, items_apart=True)
+        assert apart.plan["activation_bytes"] < 0.8 * together.plan["activation_bytes"]
+        moved = apart.report["bytes_moved"] / together.report["bytes_moved"]
+        assert moved == 1 if level == "block" else 1 < moved < len(transformer.texts)
 
 
 def test_auto_changes_the_film(subject):

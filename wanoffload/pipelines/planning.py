@@ -237,11 +237,12 @@ def plan_turns(joint: Planner, apart: Planner, names: Sequence[str], steps: Mapp
 
 
 def _works_more(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether one plan's steps compute in smaller chunks, fetch their state or repeat the texts' keys and values, and
-    the other's do not."""
+    """Whether one plan's steps compute in smaller chunks or one video after the other, fetch their state or repeat the
+    texts' keys and values, and the other's do not."""
     chunk, whole = one["knobs_row_chunk"], other["knobs_row_chunk"]
     return (
         0 < chunk < (whole or chunk + 1)
+        or one["knobs_items_apart"] > other["knobs_items_apart"]
         or one["knobs_state_on_host"] > other["knobs_state_on_host"]
         or one["knobs_cache_text"] < other["knobs_cache_text"]
     )
