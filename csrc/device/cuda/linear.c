@@ -1,0 +1,65 @@
+/* Linear: the choice between cuBLASLt and own kernels, and among own kernels. */
+#include "device/cuda/product.h"
+
+#include <assert.h>
+
+#define OP "linear"
+
+static_assert((int)WO_CUDA_EPILOGUE_NONE == (int)WO_EPILOGUE_NONE && (int)WO_CUDA_EPILOGUE_SILU == (int)WO_EPILOGUE_SILU &&
+                  (int)WO_CUDA_EPILOGUE_GELU_TANH == (int)WO_EPILOGUE_GELU_TANH && (int)WO_CUDA_EPILOGUE_GELU_ERF == (int)WO_EPILOGUE_GELU_ERF &&
+                  (int)WO_CUDA_EPILOGUE_MUL == (int)WO_EPILOGUE_MUL && (int)WO_CUDA_EPILOGUE_ADD == (int)WO_EPILOGUE_ADD &&
+                  (int)WO_CUDA_EPILOGUE_GATE == (int)WO_EPILOGUE_GATE,
+              "kernels number the epilogues as the host does");
+
+/* Who computes a call. The library answers from the device, shapes and dtypes alone, so that every call of a layer goes the same way; own kernels
+ * take all the rest. */
+static bool vendor_computes(const wo_device *d, const wo_linear_args *args) {
+    return wo_cublaslt_takes((const wo_cuda_device *)d, args);
+}
+
+size_t wo_cuda_linear_workspace(const wo_device *d, const wo_linear_args *args) {
+    return vendor_computes(d, args) ? wo_cublaslt_workspace((const wo_cuda_device *)d, args) : 0;
+}
+
+/* Large tiles reuse most; where there are few rows, or too few tiles to fill a card, small ones. The kernels of a pair of dtypes sum every element in the
+ * same order (k from first to last, on tensor cores; or by blocks of k, in float32), so that the choice, which depends on rows and
+ * addresses, changes no bit, and neither does the form: both are quick for few rows here. */
+static wo_cuda_product_tile choose_tile(const wo_linear_args *args) {
+    enum { FEW_ROWS = 64, FEW_TILES = 64 };
+    static const wo_cuda_product_tile
+        bf16 = {WO_CUDA_linear_bf16, WO_CUDA_LINEAR_BF16_ROWS, WO_CUDA_LINEAR_BF16_COLUMNS, WO_CUDA_LINEAR_BF16_THREADS},
+        bf16_few = {WO_CUDA_linear_bf16_few, WO_CUDA_LINEAR_BF16_FEW_ROWS, WO_CUDA_LINEAR_BF16_FEW_COLUMNS, WO_CUDA_LINEAR_BF16_FEW_THREADS},
+        bf16_ragged = {WO_CUDA_linear_bf16_ragged, WO_CUDA_LINEAR_BF16_FEW_ROWS, WO_CUDA_LINEAR_BF16_FEW_COLUMNS, WO_CUDA_LINEAR_BF16_FEW_THREADS},
+        f32 = {WO_CUDA_linear_f32, WO_CUDA_LINEAR_F32_ROWS, WO_CUDA_LINEAR_F32_COLUMNS, WO_CUDA_LINEAR_F32_THREADS},
+        f32_few = {WO_CUDA_linear_f32_few, WO_CUDA_LINEAR_F32_FEW_ROWS, WO_CUDA_LINEAR_F32_FEW_COLUMNS, WO_CUDA_LINEAR_F32_FEW_THREADS};
+    const int64_t rows = args->x.shape[0], k = args->x.shape[1], columns = args->w.shape[0];
+    const bool tensor_cores = args->x.dtype == WO_BF16 && args->w.dtype == WO_BF16;
+    const wo_cuda_product_tile *large = tensor_cores ? &bf16 : &f32;
+    const bool few = rows <= FEW_ROWS || wo_cuda_product_blocks(large, rows, columns) < FEW_TILES;
+    if (!tensor_cores)
+        return few ? f32_few : f32;
+    if (!wo_cuda_reads_in(8, args->x.data, WO_BF16, k) || !wo_cuda_reads_in(8, args->w.data, WO_BF16, k))
+        return bf16_ragged;
+    return few ? bf16_few : bf16;
+}
+
+wo_status wo_cuda_linear(wo_stream *s, const wo_linear_args *args, wo_error *err) {
+    const int64_t rows = args->x.shape[0], k = args->x.shape[1], columns = args->w.shape[0];
+    if (vendor_computes(s->device, args))
+        return wo_cublaslt_linear(s, args, err);
+    WO_TRY(wo_cuda_check_product(OP, rows, columns, k, err));
+    wo_cuda_linear_args a = {.x = args->x.data,
+                             .w = args->w.data,
+                             .k = (int32_t)k,
+                             .x_dtype = (int32_t)args->x.dtype,
+                             .w_dtype = (int32_t)args->w.dtype,
+                             .x_in_fours = wo_cuda_reads_in(4, args->x.data, args->x.dtype, k),
+                             .w_in_fours = wo_cuda_reads_in(4, args->w.data, args->w.dtype, k),
+                             .out = wo_cuda_output_of(&args->y, &args->bias, &args->other, args->epilogue)};
+    if (args->epilogue == WO_EPILOGUE_GATE) {
+        a.out.gate = args->gate.data;
+        a.out.rows_per_gate = (int32_t)(args->rows_per_gate < INT32_MAX ? args->rows_per_gate : INT32_MAX);
+    }
+    const wo_cuda_product_tile tile = choose_tile(args);
+    return wo_cuda_launch_product(s, &tile, &a.out, &a, OP, err);
+}
