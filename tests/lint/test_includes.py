@@ -16,7 +16,7 @@ MAY_INCLUDE = {
     "python": {"base", "store", "device", "ops", "offload", "model"},
 }
 # The face of a device towards the layers above it; every other header in its folder is its own.
-DEVICE_FACES = {"device/cpu/cpu.h", "device/dry/dry.h"}
+DEVICE_FACES = {"device/cpu/cpu.h", "device/cuda/cuda.h", "device/dry/dry.h"}
 
 
 def includes(path: Path) -> list[tuple[str, str]]:
