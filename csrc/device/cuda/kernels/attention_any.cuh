@@ -1,0 +1,170 @@
+/* bfloat16 attention for any head_dim, on tensor cores. A block makes 64 queries, 16 by each of 4 warps, and up to 128 columns of o; where
+ * head_dim is longer, each block of columns makes the scores anew, and the queries and keys pass through shared memory in pieces of 128
+ * columns, filled up with zeros to whole steps of 16:
+ *
+ *     for each block of keys:   for each piece:  s += q k^T of the piece   (two stages, queries and keys together)
+ *                               o += weights v                            (one stage of values)
+ */
+#ifndef WO_DEVICE_CUDA_KERNELS_ATTENTION_ANY_CUH
+#define WO_DEVICE_CUDA_KERNELS_ATTENTION_ANY_CUH
+
+#include "device/cuda/kernels/attention_parts.cuh"
+
+struct any_tile {
+    static const int COLUMNS = WO_CUDA_ATTENTION_COLUMNS, ROW = 2 * COLUMNS, ROWS = 64, BYTES = ROWS * ROW;
+    static const int THREADS = WO_CUDA_ATTENTION_BF16_THREADS, WARPS = THREADS / 32;
+    static const int OUT_ROW = COLUMNS + 8; /* floats, so that eight rows meet different banks */
+    attention_softmax softmax;
+    float o[COLUMNS / 8][4];
+};
+static_assert(any_tile::ROWS == WO_CUDA_ATTENTION_BF16_QUERIES && any_tile::ROWS == WO_CUDA_ATTENTION_KEYS, "queries and keys share a copy");
+static_assert(any_tile::WARPS * 16 == any_tile::ROWS, "a warp makes 16 queries");
+
+/* Steps of 16 columns of the piece that begins at `column`. */
+TILE_INLINE int any_steps(const wo_cuda_attention_args &a, int column) {
+    return (min(a.head_dim - column, any_tile::COLUMNS) + 15) / 16;
+}
+
+/* Starts copying 64 rows from `first`, columns from `column`, of this block's head; zeros where there are none. */
+TILE_INLINE void any_copy(char *tile, const wo_cuda_attention_args &a, const void *tensor, int first, int end, int column) {
+    const int64_t stride = (int64_t)a.heads * a.head_dim;
+    const uint16_t *head = (const uint16_t *)tensor + (int64_t)blockIdx.y * a.head_dim + column;
+    const int width = a.head_dim - column, padded = any_steps(a, column) * 16;
+    if (a.aligned) {
+        int chunk = threadIdx.x % 16;
+        for (int row = threadIdx.x / 16; chunk * 8 < padded && row < any_tile::ROWS; row += any_tile::THREADS / 16) {
+            bool valid = first + row < end && chunk * 8 < width;
+            tile_copy16(tile_address(tile) + tile_offset<any_tile::ROW>(row, chunk), valid ? head + (first + row) * stride + chunk * 8 : tensor, valid);
+        }
+        return;
+    }
+    for (int row = threadIdx.x / 32; row < any_tile::ROWS; row += any_tile::WARPS)
+        for (int c = threadIdx.x % 32; c < padded; c += 32) {
+            bool valid = first + row < end && c < width;
+            *(uint16_t *)(tile + tile_offset<any_tile::ROW>(row, c / 8) + c % 8 * 2) = valid ? head[(first + row) * stride + c] : 0;
+        }
+}
+
+/* s += q k^T over the steps of one piece. */
+TILE_INLINE void any_scores(attention_scores &s, uint32_t queries, uint32_t keys, int steps) {
+    int lane = threadIdx.x % 32;
+    uint32_t q_at = queries + tile_offset<any_tile::ROW>(threadIdx.x / 32 * 16 + lane % 16, lane / 16);
+    uint32_t k_at = keys + tile_offset<any_tile::ROW>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+    for (int k = 0; k < steps; k++) {
+        uint32_t q[4];
+        tile_load4(q, q_at ^ (k * 2 * TILE_CHUNK));
+#pragma unroll
+        for (int n = 0; n < any_tile::ROWS / 16; n++) {
+            uint32_t b[4];
+            tile_load4(b, (k_at ^ (k * 2 * TILE_CHUNK)) + n * 16 * any_tile::ROW);
+            tile_mma(s[2 * n], q, b[0], b[1]);
+            tile_mma(s[2 * n + 1], q, b[2], b[3]);
+        }
+    }
+}
+
+/* o = o * decay + weights v, for `steps` times 16 columns. */
+TILE_INLINE void any_add_values(any_tile &t, const attention_scores &s, const float (&decay)[2], uint32_t values, int steps) {
+    int lane = threadIdx.x % 32;
+    uint32_t at = values + tile_offset<any_tile::ROW>(lane % 16, lane / 16);
+#pragma unroll
+    for (int n = 0; n < any_tile::COLUMNS / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            t.o[n][e] *= decay[e / 2];
+#pragma unroll
+    for (int k = 0; k < any_tile::ROWS / 16; k++) {
+        uint32_t a[4];
+        attention_pack(s, k, a);
+#pragma unroll
+        for (int n = 0; n < any_tile::COLUMNS / 16; n++) {
+            if (n >= steps)
+                break;
+            uint32_t b[4];
+            tile_load4_transposed(b, (at ^ (n * 2 * TILE_CHUNK)) + k * 16 * any_tile::ROW);
+            tile_mma(t.o[2 * n], a, b[0], b[1]);
+            tile_mma(t.o[2 * n + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+/* The warp's o goes through shared memory, so that neighbouring lanes store neighbouring elements whatever the rows' alignment. */
+TILE_INLINE void any_store(const any_tile &t, const wo_cuda_attention_args &a, float *space, int first, int column) {
+    const int lane = threadIdx.x % 32, width = min(a.head_dim - column, any_tile::COLUMNS);
+    float inverse[2], *out = space + threadIdx.x / 32 * 16 * any_tile::OUT_ROW;
+    attention_end(t.softmax, inverse);
+#pragma unroll
+    for (int n = 0; n < any_tile::COLUMNS / 8; n++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            *(float2 *)(out + (lane / 4 + half * 8) * any_tile::OUT_ROW + n * 8 + lane % 4 * 2) =
+                make_float2(t.o[n][2 * half] * inverse[half], t.o[n][2 * half + 1] * inverse[half]);
+    __syncwarp();
+    for (int row = 0; row < min(16, a.queries - first); row++) {
+        int64_t at = ((int64_t)(first + row) * a.heads + blockIdx.y) * a.head_dim + column;
+        for (int c = lane; c < width; c += 32)
+            tile_store(a.o, a.o_dtype, at + c, out[row * any_tile::OUT_ROW + c]);
+    }
+}
+
+TILE_INLINE void any_attention(const wo_cuda_attention_args &a) {
+    extern __shared__ __align__(1024) char shared[];
+    char *values = shared + 4 * any_tile::BYTES; /* behind two stages of queries and keys */
+    float *bias = (float *)(values + any_tile::BYTES);
+    const int first = blockIdx.x * any_tile::ROWS, warp_row = threadIdx.x / 32 * 16, column = blockIdx.z * any_tile::COLUMNS;
+    const int blocks = (a.keys + any_tile::ROWS - 1) / any_tile::ROWS, pieces = (a.head_dim + any_tile::COLUMNS - 1) / any_tile::COLUMNS;
+    const bool busy = first + warp_row < a.queries;
+    any_tile t;
+    attention_begin(t.softmax);
+#pragma unroll
+    for (int n = 0; n < any_tile::COLUMNS / 8; n++)
+        t.o[n][0] = t.o[n][1] = t.o[n][2] = t.o[n][3] = 0.0f;
+
+    any_copy(shared, a, a.q, first, a.queries, 0);
+    any_copy(shared + any_tile::BYTES, a, a.k, 0, a.keys, 0);
+    tile_commit();
+    int stage = 0;
+    for (int block = 0; block < blocks; block++) {
+        const int key = block * any_tile::ROWS;
+        attention_scores s;
+        float decay[2];
+#pragma unroll
+        for (int n = 0; n < any_tile::ROWS / 8; n++)
+            s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
+        if (a.relative != nullptr)
+            attention_fill_biases<any_tile::ROWS, any_tile::THREADS>(bias, a, blockIdx.y, key - (first + any_tile::ROWS - 1));
+        for (int piece = 0; piece < pieces; piece++, stage ^= 1) {
+            tile_wait<0>();
+            __syncthreads();
+            if (piece == 0)
+                any_copy(values, a, a.v, key, a.keys, column);
+            tile_commit();
+            const bool last = piece + 1 == pieces;
+            if (!last || block + 1 < blocks) {
+                char *next = shared + (stage ^ 1) * 2 * any_tile::BYTES;
+                int at = last ? 0 : (piece + 1) * any_tile::COLUMNS;
+                if (pieces > 1 || block == 0) /* else both stages have the queries already */
+                    any_copy(next, a, a.q, first, a.queries, at);
+                any_copy(next + any_tile::BYTES, a, a.k, last ? key + any_tile::ROWS : key, a.keys, at);
+            }
+            tile_commit();
+            uint32_t queries = tile_address(shared) + stage * 2 * any_tile::BYTES;
+            if (busy)
+                any_scores(s, queries, queries + any_tile::BYTES, any_steps(a, piece * any_tile::COLUMNS));
+        }
+        if (busy) {
+            const bool biased = attention_is_biased(a, key);
+            if (biased)
+                attention_bias_tile(s, a, bias + any_tile::ROWS - 1 - warp_row, key);
+            attention_weigh(s, biased ? 1.0f : a.factor, t.softmax, decay);
+        }
+        tile_wait<1>(); /* for the values; the next keys may still be on the way */
+        __syncthreads();
+        if (busy)
+            any_add_values(t, s, decay, tile_address(values), any_steps(a, column));
+    }
+    if (busy)
+        any_store(t, a, (float *)shared, first + warp_row, column);
+}
+
+#endif
