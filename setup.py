@@ -1,24 +1,21 @@
 """Builds wanoffload._core from csrc/.
 
 Every file is compiled once, except the kernels: they are compiled once per instruction set, with the flags that
-csrc/isas.mk lists, and the core chooses among them at run time. Objects carry depfiles, so a rebuild compiles only what
-changed. What a user builds takes no warning for an error and no -march=native: one wheel runs on every machine of its
-architecture.
+csrc/isas.mk lists, and the core chooses among them at run time. The CUDA kernels are built where nvcc is
+(build_tools/kernels.py). Objects carry depfiles, so a rebuild compiles only what changed. What a user builds takes no
+warning for an error and no -march=native: one wheel runs on every machine of its architecture.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
-import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +23,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # build front ends do not have it there
+from build_tools import kernels as cuda  # noqa: E402
+from build_tools.units import Unit, compile_stale, compile_unit, is_current, locked, replace_file  # noqa: E402, F401
+
+sys.path.pop(0)
+
 CSRC = Path("csrc")
 KERNELS = CSRC / "device/cpu/kernels"
+IMAGES = CSRC / "device/cuda/images.c"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
 WARNINGS = "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef".split()
 LIBRARIES = ["m", "pthread", "dl"]
@@ -44,19 +48,6 @@ class InstructionSet:
     @property
     def macro(self) -> str:
         return self.name.upper()
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One object file: its source, where it goes, and the whole command that makes it."""
-
-    source: Path
-    target: Path
-    command: tuple[str, ...]
-
-    @property
-    def stamp(self) -> Path:
-        return self.target.with_suffix(".cmd")
 
 
 def read_isas(path: Path) -> list[InstructionSet]:
@@ -83,19 +74,19 @@ def probe_isas(cc: list[str]) -> list[InstructionSet]:
     return sets
 
 
-def plan_units(cc: list[str], sets: list[InstructionSet], build: Path) -> list[Unit]:
-    """Every object of the module."""
+def plan_units(cc: list[str], sets: list[InstructionSet], build: Path, fatbins: Sequence[Unit] = ()) -> list[Unit]:
+    """Every object of the module, which carries the fatbins."""
     built = [isa for isa in sets if not isa.refusal]
     have = [f"-DWO_HAVE_ISA_{isa.macro}" for isa in built]
     base = [*cc, *FLAGS, *WARNINGS, f"-I{CSRC}"]
     python = ["-isystem", sysconfig.get_path("include")]
     units = []
 
-    def add(source: Path, folder: Path, flags: list[str]) -> None:
+    def add(source: Path, folder: Path, flags: list[str], needs: tuple[Path, ...] = ()) -> None:
         target = build / folder / source.relative_to(CSRC).with_suffix(".o")
         depfile = target.with_suffix(".d")
         command = (*base, *flags, "-MMD", "-MF", str(depfile), "-c", str(source), "-o")
-        units.append(Unit(source, target, command))
+        units.append(Unit(source, target, command, needs))
 
     for source in core_sources():
         if source.is_relative_to(KERNELS):
@@ -104,6 +95,8 @@ def plan_units(cc: list[str], sets: list[InstructionSet], build: Path) -> list[U
                 add(source, Path(f"isa_{isa.name}"), [*isa.flags, "-ffp-contract=off", *tag])
         elif source.is_relative_to(CSRC / "python"):
             add(source, Path(), [*have, *python, "-isystem", numpy_include()])
+        elif source == IMAGES and fatbins:
+            add(source, Path(), [*have, *cuda.embedding_flags(fatbins)], tuple(unit.target for unit in fatbins))
         else:
             add(source, Path(), have)
     return units
@@ -114,52 +107,6 @@ def numpy_include() -> str:
     import numpy
 
     return numpy.get_include()
-
-
-def is_current(unit: Unit) -> bool:
-    """True when the object was made by the same command and is newer than all that it was made from."""
-    depfile = unit.target.with_suffix(".d")
-    try:
-        if unit.stamp.read_text() != shlex.join(unit.command):
-            return False
-        names = depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split()
-        made = unit.target.stat().st_mtime_ns
-        return all(Path(name).stat().st_mtime_ns <= made for name in names)
-    except (OSError, IndexError):
-        return False
-
-
-def compile_unit(unit: Unit) -> str:
-    """Makes one object and returns the compiler's warnings. A half-written one never takes the place of a good one."""
-    unit.target.parent.mkdir(parents=True, exist_ok=True)
-    unit.stamp.unlink(missing_ok=True)
-    partial = unit.target.with_suffix(".partial")
-    done = subprocess.run([*unit.command, str(partial)], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise CompileError(f"{shlex.join([*unit.command, str(partial)])}\n{done.stderr}")
-    partial.replace(unit.target)
-    unit.stamp.write_text(shlex.join(unit.command))
-    return done.stderr
-
-
-def compile_all(units: list[Unit], threads: int) -> None:
-    """Compiles in parallel, passes warnings on, and stops at the first error."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for warnings in pool.map(compile_unit, units):
-            if warnings:
-                print(warnings, end="", flush=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Builds in one folder take turns."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 class BuildCore(build_ext):
@@ -175,13 +122,14 @@ class BuildCore(build_ext):
         target = Path(self.get_ext_fullpath(ext.name))
         with locked(build):
             sets = probe_isas(cc)
-            units = plan_units(cc, sets, build)
-            stale = [unit for unit in units if not is_current(unit)]
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            compile_all(stale, cores)
-            if stale or not self.is_linked(target, units):
+            kernels = cuda.probe(os.environ)
+            fatbins = cuda.plan_units(kernels, build)
+            units = plan_units(cc, sets, build, fatbins)
+            fresh = compile_stale([*fatbins, *units])
+            if fresh or not self.is_linked(target, units):
                 self.link(target, [str(unit.target) for unit in units])
-        self.summarize(cc, sets, len(units), len(stale))
+        self.summarize(cc, sets, len(units) + len(fatbins), fresh)
+        print(f"  {'CUDA':<12} {kernels.summary}", flush=True)
 
     def is_linked(self, target: Path, units: list[Unit]) -> bool:
         """True when the module is there, newer than its objects, and made of exactly these."""
@@ -218,16 +166,13 @@ class BuildCore(build_ext):
             print(f"  {isa.name:<12} {state}", flush=True)
 
 
-def replace_file(source: str | Path, target: Path) -> None:
-    """Puts a copy of source in target's place in one step."""
-    partial = target.with_name(target.name + ".partial")
-    shutil.copy2(source, partial)
-    os.replace(partial, target)
-
-
 def core_sources() -> list[Path]:
-    """All of csrc/ but its own tests."""
-    return sorted(path for path in CSRC.glob("**/*.c") if path.relative_to(CSRC).parts[0] not in ("tests", "build"))
+    """All of csrc/ but its own tests. The CUDA device joins when it is complete."""
+    found = sorted(path for path in CSRC.glob("**/*.c") if path.relative_to(CSRC).parts[0] not in ("tests", "build"))
+    device = CSRC / "device/cuda"
+    wanted = "driver stream launch ops norms layouts elementwise linear attention conv libraries cublaslt".split()
+    complete = all((device / f"{name}.c").is_file() for name in wanted)
+    return [path for path in found if complete or path.parent != device]
 
 
 if __name__ == "__main__":

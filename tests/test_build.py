@@ -101,6 +101,67 @@ def test_a_failed_compilation_says_what_and_is_tried_again(build: ModuleType, un
     assert not build.is_current(unit)
 
 
+def fake_nvcc(folder: Path, version: str, codes: str, works: bool = True) -> dict[str, str]:
+    """An environment with a compiler of kernels that knows its version and targets, and no other."""
+    path = folder / "nvcc"
+    path.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo "release {version}, V{version}.1" && exit\n'
+        f'[ "$1" = --list-gpu-code ] && echo "{codes}" && exit\n'
+        + ("exit 0\n" if works else 'echo "unsupported host compiler" >&2; exit 1\n')
+    )
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    return {"NVCC": str(path), "PATH": os.environ["PATH"]}
+
+
+def test_kernels_are_built_for_each_card_that_nvcc_knows(build: ModuleType, tmp_path: Path) -> None:
+    kernels = build.cuda.probe(fake_nvcc(tmp_path, "12.6", "sm_75 sm_80 sm_86 sm_89 sm_90"))
+    assert kernels.codes == ("80", "86", "89", "90") and kernels.refusal == ""
+    units = build.cuda.plan_units(kernels, tmp_path)
+    assert {unit.source.stem for unit in units} == {path.stem for path in Path("csrc/device/cuda/kernels").glob("*.cu")}
+    for unit in units:
+        assert "arch=compute_80,code=[sm_80,compute_80]" in unit.command
+        assert "arch=compute_86,code=sm_86" in unit.command
+        assert "arch=compute_90,code=[sm_90,compute_90]" in unit.command
+
+
+@pytest.mark.parametrize(
+    ("version", "codes", "works", "reason"),
+    [
+        ("12.3", "sm_80", True, "12.4 or newer"),
+        ("13.0", "sm_200", True, "knows none of"),
+        ("13.0", "sm_80", False, "unsupported host compiler"),
+    ],
+)
+def test_an_nvcc_that_cannot_do_it_is_a_reason_and_with_on_an_error(
+    build: ModuleType, tmp_path: Path, version: str, codes: str, works: bool, reason: str
+) -> None:
+    env = fake_nvcc(tmp_path, version, codes, works)
+    assert reason in build.cuda.probe(env).summary
+    assert build.cuda.plan_units(build.cuda.probe(env), tmp_path) == []
+    with pytest.raises(build.CompileError, match=reason):
+        build.cuda.probe({**env, "WANOFFLOAD_CUDA": "on"})
+
+
+def test_kernels_can_be_left_out_and_a_mistyped_switch_is_an_error(build: ModuleType, tmp_path: Path) -> None:
+    env = fake_nvcc(tmp_path, "13.0", "sm_80")
+    assert build.cuda.probe({**env, "WANOFFLOAD_CUDA": "off"}).refusal == "WANOFFLOAD_CUDA=off"
+    with pytest.raises(build.CompileError, match="none of auto, on, off"):
+        build.cuda.probe({**env, "WANOFFLOAD_CUDA": "yes"})
+
+
+def test_the_table_of_images_is_made_anew_when_a_kernel_was(build: ModuleType, tmp_path: Path) -> None:
+    source, kernel, target = tmp_path / "a.c", tmp_path / "a.fatbin", tmp_path / "out/a.o"
+    source.write_text("int a;\n")
+    kernel.write_text("1")
+    command = ("cc", "-MMD", "-MF", str(target.with_suffix(".d")), "-c", str(source), "-o")
+    unit = build.Unit(source, target, command, (kernel,))
+    build.compile_unit(unit)
+    assert build.is_current(unit)
+    later = target.stat().st_mtime + 10
+    os.utime(kernel, (later, later))
+    assert not build.is_current(unit)
+
+
 def test_the_files_of_the_package_are_there() -> None:
     package = files("wanoffload")
     wanted = ["py.typed", "_core.pyi", "demo_model/model_index.json", "demo_model/tokenizer/tokenizer.json"]

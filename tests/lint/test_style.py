@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 PATTERNS = ("csrc/**/*.[ch]", "wanoffload/**/*.py", "wanoffload/**/*.pyi", "tests/**/*.py", "benchmarks/**/*.py")
-PATTERNS += ("tools/**/*.py", "setup.py", "csrc/Makefile", "csrc/isas.mk")
+PATTERNS += ("tools/**/*.py", "build_tools/*.py", "setup.py", "csrc/Makefile", "csrc/*.mk", "tests/cuda/**/*.[ch]")
+PATTERNS += ("csrc/**/*.cu", "csrc/**/*.cuh")
 LONGEST_FILE = 500
 
 

@@ -1,0 +1,1 @@
+"""What setup.py builds with; not part of the package."""
