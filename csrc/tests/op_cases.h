@@ -140,6 +140,27 @@ static const op_case op_cases[] = {
     {OP_conv, {2, 3, 5, 4, 3, 3}, WO_F32, WO_BF16, OP_DOWNSAMPLE | OP_RESIDUAL, 2e-6},
     {OP_conv, {6, 8, 13, 7, 1, 3}, WO_BF16, WO_BF16, OP_BIAS | OP_DOWNSAMPLE | OP_RESIDUAL, 4e-6},
     {OP_conv, {3, 34, 64, 33, 1, 3}, WO_BF16, WO_F32, OP_DOWNSAMPLE, 4e-6},
+
+    {OP_layer_norm, {3, 16500, 1}, WO_F32, WO_BF16, OP_BIAS, 2e-6},
+    {OP_layer_norm, {2, 33003, 2}, WO_BF16, WO_F32, OP_MODULATED, 2e-6},
+    {OP_layer_norm, {9, 512, 9}, WO_F32, WO_F32, OP_MODULATED, 2e-6},
+    {OP_layer_norm, {5, 513, 1}, WO_F32, WO_BF16, OP_BIAS, 2e-6},
+    {OP_rms_norm, {7, 5120, 128, 4}, WO_BF16, WO_BF16, OP_ROTATED | OP_IN_PLACE, 2e-6},
+    {OP_rms_norm, {9, 48, 6, 9}, WO_BF16, WO_F32, OP_ROTATED, 2e-6},
+    {OP_rms_norm, {3, 17000, 1000, 2}, WO_F32, WO_F32, OP_ROTATED | OP_IN_PLACE, 2e-6},
+    {OP_l2_norm, {1001, 96}, WO_BF16, WO_BF16, OP_SILU, 2e-6},
+    {OP_l2_norm, {5, 17000}, WO_F32, WO_BF16, OP_SILU, 2e-6},
+    {OP_embedding, {5, 7, 2056}, WO_BF16, WO_BF16, 0, 0},
+    {OP_rope_table, {2, 3, 170, 600}, WO_F32, WO_F32, 0, 1e-7},
+    {OP_rope_table, {1, 2, 20000, 6}, WO_F32, WO_F32, 0, 1e-7},
+    {OP_patchify, {5, 3, 34, 18}, WO_F32, WO_BF16, 0, 0},
+    {OP_unpatchify, {5, 3, 34, 18}, WO_F32, WO_F32, 0, 0},
+    {OP_channels_last, {70, 3, 9, 11}, WO_F32, WO_BF16, 0, 0},
+    {OP_sinusoid, {1100, 731}, WO_F32, WO_BF16, 0, 1e-7},
+    {OP_add, {300, 8, 3}, WO_F32, WO_F32, OP_IN_PLACE, 1e-7},
+    {OP_add, {9, 1280, 1}, WO_F32, WO_F32, 0, 1e-7},
+    {OP_unary, {8200, WO_UNARY_GELU_TANH}, WO_BF16, WO_BF16, OP_IN_PLACE, 1e-6},
+    {OP_unary, {4097, WO_UNARY_SILU}, WO_BF16, WO_F32, 0, 1e-6},
 };
 enum { OP_CASES = sizeof op_cases / sizeof op_cases[0] };
 
