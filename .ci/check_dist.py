@@ -23,7 +23,8 @@ def tracked(*folders: str) -> set[str]:
 def check_sdist(path: Path) -> list[str]:
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    wanted = tracked("csrc", "wanoffload", "tests", "build_tools") | {"setup.py", "pyproject.toml", "LICENSE", "README.md"}
+    wanted = tracked("csrc", "wanoffload", "tests", "build_tools")
+    wanted |= {"setup.py", "pyproject.toml", "LICENSE", "README.md"}
     problems = [f"{path.name} lacks {name}" for name in sorted(wanted - names)]
     return problems + [f"{path.name} has {name}" for name in sorted(names) if name.endswith((".so", ".o", ".pyc"))]
 
