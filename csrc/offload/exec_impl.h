@@ -14,8 +14,8 @@ typedef struct wo_live_tensor {
 /* A piece of the arena that is about to be poisoned: how far it was written is looked at first, in stream order. */
 typedef struct wo_touch {
     struct wo_exec *exec;
-    const char *from;
-    size_t bytes;
+    const char *seen; /* where the host finds its bytes */
+    size_t offset, bytes;
 } wo_touch;
 
 struct wo_exec {
@@ -48,6 +48,8 @@ struct wo_exec {
     wo_touch *touches;     /* poison only */
     size_t touch_cursor, touch_count;
     size_t touched;        /* written on the compute stream's thread */
+    char *mirror;          /* host memory that pieces of an arena which the host cannot read are copied to; NULL where it can */
+    size_t mirror_bytes;   /* of the largest activation */
 
     uint64_t passes, bytes_loaded, activation_peak;
     double opened, load_seconds, read_seconds_before;
@@ -57,8 +59,8 @@ struct wo_exec {
 void wo_exec_reset_pass(wo_exec *x);
 /* Enqueues a look at how far [from, from + bytes) was written, and poison over it. Poison mode only. */
 wo_status wo_exec_poison(wo_exec *x, char *from, size_t bytes, wo_error *err);
-/* The end of what was written in [from, from + bytes), rounded up to 256, as an offset from `arena`; 0 when nothing was. */
-size_t wo_exec_find_touched(const char *arena, const char *from, size_t bytes);
+/* The end of what was written of a piece of the arena, rounded up to 256, as an offset in the arena; 0 when nothing was. seen: its bytes. */
+size_t wo_exec_find_touched(const char *seen, size_t offset, size_t bytes);
 void wo_exec_fill_report(const wo_exec *x, wo_report *report);
 
 #endif

@@ -8,21 +8,21 @@
 #include "offload/table.h"
 #include "offload/trace.h"
 
-int64_t wo_param_piece(const wo_param *p) {
+int64_t wo_param_piece(const wo_param *p, size_t piece_bytes) {
     int64_t granule = wo_param_granule(p);
-    int64_t granules = WO_PIECE_BYTES / (granule * (int64_t)wo_dtype_size(p->conversion.from));
+    int64_t granules = (int64_t)piece_bytes / (granule * (int64_t)wo_dtype_size(p->conversion.from));
     int64_t count = wo_tensor_count(&p->shape_of_use), piece = granule * (granules > 0 ? granules : 1);
     return piece < count ? piece : count;
 }
 
 /* The widest piece that passes through staging on its way to a place that is (or is not) host-addressable. */
-static size_t staging_for(const wo_component *c, const wo_plan_group *group, bool host_addressable) {
+static size_t staging_for(const wo_component *c, const wo_plan_group *group, size_t piece_bytes, bool host_addressable) {
     size_t widest = 0;
     for (int32_t i = 0; i < group->layers; i++) {
         const wo_layer *layer = wo_component_layer(c, (size_t)(group->first_layer + i));
         for (int32_t j = 0; j < layer->params && !layer->read_by_row; j++) {
             const wo_param *p = &layer->param[j];
-            size_t bytes = (size_t)wo_param_piece(p) * wo_dtype_size(p->conversion.from);
+            size_t bytes = (size_t)wo_param_piece(p, piece_bytes) * wo_dtype_size(p->conversion.from);
             if (!wo_param_reads_directly(p, host_addressable) && bytes > widest)
                 widest = bytes;
         }
@@ -37,18 +37,20 @@ static void lay_out_host(wo_plan *plan, const wo_device *device, const wo_policy
     bool slabs = choice->tier == WO_TIER_HOST && (!whole || plan->resident_slabs);
     plan->slab_bytes = slabs ? (plan->resident_slabs ? plan->groups.resident_bytes : plan->groups.streamed_bytes) : 0;
     s->host_slab_bytes = s->experts * plan->slab_bytes;
+    bool near = device->memory->host_addressable;
+    plan->piece_bytes = near ? WO_PIECE_BYTES : WO_FAR_PIECE_BYTES;
     for (size_t i = 0; i < s->experts * plan->groups.count; i++) {
         const wo_plan_group *group = &plan->groups.groups[i % plan->groups.count];
         bool to_host = group->tier == WO_TIER_HOST || plan->resident_slabs;
-        size_t bytes = wo_arena_round(staging_for(plan->expert[i / plan->groups.count], group, to_host || device->memory->host_addressable));
+        size_t bytes = wo_arena_round(staging_for(plan->expert[i / plan->groups.count], group, plan->piece_bytes, to_host || near));
         plan->staging_slot_bytes = bytes > plan->staging_slot_bytes ? bytes : plan->staging_slot_bytes;
     }
-    plan->readers = policy->readers > 0 ? policy->readers : WO_DEFAULT_READERS;
-    plan->staging_slots = (size_t)plan->readers + 2;
+    plan->readers = policy->readers > 0 ? policy->readers : near ? WO_DEFAULT_READERS : WO_FAR_READERS;
+    plan->staging_slots = (size_t)plan->readers * (near ? 1 : 2) + (near ? 2 : 0);
     s->staging_bytes = plan->staging_slots * plan->staging_slot_bytes;
     s->host_keep_bytes = s->experts * plan->record->host_keep_bytes;
     s->fixed_bytes = (size_t)device->fixed_bytes + wo_loader_fixed_bytes() + wo_trace_bytes(policy->trace_spans);
-    s->ram = s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes + (device->memory->host_addressable ? s->vram : 0);
+    s->ram = s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes + (near ? s->vram : 0);
 }
 
 static void lay_out_device(wo_plan *plan) {
@@ -67,7 +69,8 @@ static void lay_out_device(wo_plan *plan) {
         const wo_record_pass *recorded = &plan->record->pass[i];
         const wo_schedule *schedule = &plan->groups.schedules[i];
         plan->pass[i] = (wo_plan_pass){.visits = schedule->visit_count, .streamed_bytes = schedule->streamed_bytes,
-                                       .activation_bytes = recorded->bytes, .activation_live_bytes = recorded->live_bytes};
+                                       .activation_bytes = recorded->bytes, .activation_live_bytes = recorded->live_bytes,
+                                       .work = recorded->work};
         live = recorded->live_bytes > live ? recorded->live_bytes : live;
     }
     s->live_bytes = s->resident_bytes + plan->ring.held + live + s->keep_bytes;

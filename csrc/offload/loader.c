@@ -16,6 +16,8 @@
 #include "offload/plan_impl.h"
 #include "offload/table.h"
 
+#include <string.h>
+
 enum { PIECES = WO_READER_QUEUE };
 
 typedef struct piece {
@@ -32,6 +34,12 @@ typedef struct piece {
     uint64_t pass;
 } piece;
 
+typedef struct staging_slot {
+    wo_ticket drained;
+    char *memory;
+    size_t bytes;
+} staging_slot;
+
 struct wo_loader {
     wo_engine *engine;
     wo_device *device;
@@ -40,8 +48,8 @@ struct wo_loader {
     piece pieces[PIECES];
     uint64_t next_piece, next_slot;
     char *staging;
-    wo_ticket *slot_drained; /* by staging slot */
-    size_t slots, slot_bytes;
+    staging_slot *slot;
+    size_t slots, slot_bytes, piece_bytes;
 };
 
 size_t wo_loader_fixed_bytes(void) {
@@ -52,24 +60,27 @@ size_t wo_loader_staging_bytes(const wo_loader *l) {
     return l != NULL ? l->slots * l->slot_bytes : 0;
 }
 
-wo_status wo_loader_open(wo_engine *e, size_t staging_slots, size_t staging_slot_bytes, wo_loader **out, wo_error *err) {
+wo_status wo_loader_open(wo_engine *e, const wo_plan *plan, wo_loader **out, wo_error *err) {
     *out = NULL;
     wo_loader *l = wo_table_create(1, sizeof *l, "the loader", err);
     if (l == NULL)
         return WO_ENOMEMORY;
     l->engine = e;
     l->device = e->device;
-    l->slots = staging_slots;
-    l->slot_bytes = staging_slot_bytes;
+    l->slots = plan->staging_slots;
+    l->slot_bytes = plan->staging_slot_bytes;
+    l->piece_bytes = plan->piece_bytes;
     void *staging = NULL;
     wo_status status = WO_OK;
     WO_GO(e->device->stream->event_create(e->device, &l->filled, err));
     WO_GO(e->device->stream->event_create(e->device, &l->drained, err));
-    l->slot_drained = wo_table_create(staging_slots, sizeof *l->slot_drained, "staging", err);
-    WO_GO(l->slot_drained != NULL ? WO_OK : WO_ENOMEMORY);
-    if (staging_slot_bytes > 0)
-        WO_GO(e->device->memory->host_alloc(e->device, staging_slots * staging_slot_bytes, "staging", &staging, err));
+    l->slot = wo_table_create(l->slots, sizeof *l->slot, "staging", err);
+    WO_GO(l->slot != NULL ? WO_OK : WO_ENOMEMORY);
+    if (l->slot_bytes > 0)
+        WO_GO(e->device->memory->host_alloc(e->device, l->slots * l->slot_bytes, "staging", &staging, err));
     l->staging = staging;
+    for (size_t i = 0; i < l->slots; i++)
+        l->slot[i] = (staging_slot){.memory = l->staging + i * l->slot_bytes, .bytes = l->slot_bytes};
 done:
     if (status != WO_OK)
         wo_loader_close(l);
@@ -89,7 +100,7 @@ void wo_loader_close(wo_loader *l) {
         l->device->stream->event_destroy(l->filled);
     if (l->drained != NULL)
         l->device->stream->event_destroy(l->drained);
-    wo_memory_release(l->slot_drained);
+    wo_memory_release(l->slot);
     wo_memory_release(l);
 }
 
@@ -138,9 +149,9 @@ static wo_status submit(wo_loader *l, const wo_load *load, const piece_range *r,
     const size_t element = wo_dtype_size(param->conversion.from);
     piece *p = &l->pieces[l->next_piece % PIECES];
     WO_TRY(api->host_wait(l->device, p->filled, err));
-    char *staging = r->direct ? NULL : l->staging + r->slot * l->slot_bytes;
+    char *staging = r->direct ? NULL : l->slot[r->slot].memory;
     *p = (piece){.device = l->device, .count = r->count, .trace = l->engine->trace, .group = load->index, .pass = load->pass};
-    p->before = r->direct ? load->space : wo_engine_edge_ticket(l->engine, WO_EDGE_STAGING_REUSE, l->slot_drained[r->slot]);
+    p->before = r->direct ? load->space : wo_engine_edge_ticket(l->engine, WO_EDGE_STAGING_REUSE, l->slot[r->slot].drained);
     p->delay = load->stream != NULL ? wo_engine_take_delay(l->engine, WO_EDGE_READER_COPY) : 0;
     if (r->direct && p->delay <= 0 && load->stream != NULL)
         p->delay = wo_engine_take_delay(l->engine, WO_EDGE_READY);
@@ -162,18 +173,23 @@ static wo_status submit(wo_loader *l, const wo_load *load, const piece_range *r,
     return status;
 }
 
+static void poison_slot(void *ctx) {
+    const staging_slot *slot = ctx;
+    memset(slot->memory, 0xff, slot->bytes);
+}
+
 /* The stream's side of a staged piece. Poisoned staging makes a conversion that came too early visible. */
 static wo_status convert_staged(wo_loader *l, const wo_load *load, const piece_range *r, wo_error *err) {
     const wo_conversion *c = &r->param->conversion;
-    char *staging = l->staging + r->slot * l->slot_bytes;
+    staging_slot *slot = &l->slot[r->slot];
     WO_TRY(wo_engine_edge_delay(l->engine, WO_EDGE_STAGING_REUSE, load->stream, err));
     if (wo_conversion_is_copy(c))
-        WO_TRY(wo_engine_copy(l->engine, load->stream, r->dst, staging, (size_t)r->count * wo_dtype_size(c->to), err));
+        WO_TRY(wo_engine_copy(l->engine, load->stream, r->dst, slot->memory, (size_t)r->count * wo_dtype_size(c->to), err));
     else
-        WO_TRY(wo_engine_convert(l->engine, load->stream, c, r->dst, staging, r->count, err));
-    if (l->engine->testing.poison && l->device->memory->host_addressable)
-        WO_TRY(l->device->stream->poison(load->stream, staging, l->slot_bytes, err));
-    return l->device->stream->event_record(load->stream, l->drained, &l->slot_drained[r->slot], err);
+        WO_TRY(wo_engine_convert(l->engine, load->stream, c, r->dst, slot->memory, r->count, err));
+    if (l->engine->testing.poison)
+        WO_TRY(l->device->stream->host_call(load->stream, poison_slot, slot, err));
+    return l->device->stream->event_record(load->stream, l->drained, &slot->drained, err);
 }
 
 static wo_status enqueue_piece(wo_loader *l, wo_load *load, piece_range *r, wo_error *err) {
@@ -183,7 +199,7 @@ static wo_status enqueue_piece(wo_loader *l, wo_load *load, piece_range *r, wo_e
     load->bytes_at_rest += (uint64_t)r->count * wo_dtype_size(r->param->conversion.from);
     if (load->stream == NULL) {
         if (!r->direct)
-            l->slot_drained[r->slot] = load->filled;
+            l->slot[r->slot].drained = load->filled;
         return WO_OK;
     }
     WO_TRY(wo_engine_edge_wait(l->engine, WO_EDGE_READER_COPY, load->stream, load->filled, err));
@@ -192,7 +208,7 @@ static wo_status enqueue_piece(wo_loader *l, wo_load *load, piece_range *r, wo_e
 
 static wo_status enqueue_param(wo_loader *l, wo_load *load, const wo_param *p, char *dst, wo_error *err) {
     bool addressable = load->stream == NULL || l->device->memory->host_addressable;
-    int64_t count = wo_tensor_count(&p->shape_of_use), step = wo_param_piece(p);
+    int64_t count = wo_tensor_count(&p->shape_of_use), step = wo_param_piece(p, l->piece_bytes);
     for (int64_t at = 0; at < count; at += step) {
         piece_range r = {.param = p, .dst = dst + (size_t)at * wo_dtype_size(p->conversion.to), .first = at,
                          .count = step < count - at ? step : count - at, .direct = wo_param_reads_directly(p, addressable)};

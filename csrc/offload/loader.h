@@ -20,8 +20,8 @@ typedef struct wo_load {
     uint64_t bytes_at_rest;     /* out */
 } wo_load;
 
-/* Takes the staging slots; the readers are the engine's. */
-wo_status wo_loader_open(wo_engine *e, size_t staging_slots, size_t staging_slot_bytes, wo_loader **out, wo_error *err);
+/* Takes the staging slots that the plan has; the readers are the engine's. */
+wo_status wo_loader_open(wo_engine *e, const wo_plan *plan, wo_loader **out, wo_error *err);
 /* Waits for the readers. Whoever closes has waited for the streams. NULL is fine. */
 void wo_loader_close(wo_loader *l);
 /* Hands the group's pieces to the readers. Waits only while too many pieces are on their way. */

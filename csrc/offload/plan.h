@@ -3,6 +3,7 @@
 #define WO_OFFLOAD_PLAN_H
 
 #include "device/device.h"
+#include "device/dry/dry.h"
 #include "offload/component.h"
 #include "offload/exec.h"
 
@@ -53,6 +54,7 @@ typedef struct wo_plan_pass {
     size_t visits;          /* group acquisitions in one pass */
     size_t streamed_bytes;  /* moved by one pass */
     size_t activation_bytes, activation_live_bytes; /* placed peak, and the dry record's lower bound */
+    wo_work work;           /* of the operations, for predictions */
 } wo_plan_pass;
 
 typedef struct wo_plan_summary {

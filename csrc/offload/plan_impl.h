@@ -11,7 +11,9 @@
 
 enum {
     WO_PIECE_BYTES = 1 << 20,     /* what a reader reads at a time, at most (one channel of a convolution is never parted) */
+    WO_FAR_PIECE_BYTES = 4 << 20, /* the same where each piece is a copy to a device of its own: copies of that size fill the link */
     WO_DEFAULT_READERS = 2,
+    WO_FAR_READERS = 4,
     WO_MAX_READERS = 64,
     WO_MAX_TRACE_SPANS = 1 << 24,
     WO_READER_QUEUE = 64,         /* pieces that wait for a reader; the host waits when there are more */
@@ -30,7 +32,7 @@ struct wo_plan {
     /* The work arena: [ ring | keeps | activations ] */
     size_t keep_offset, activation_offset;
     int readers;
-    size_t staging_slots, staging_slot_bytes;
+    size_t piece_bytes, staging_slots, staging_slot_bytes;
     size_t slab_bytes;   /* on the host, of each expert */
     bool resident_slabs; /* the residents are kept in host slabs too, so that they can be dropped and come back without the disk */
 };
@@ -56,7 +58,7 @@ static inline int32_t wo_plan_group_number(const wo_plan *plan, int expert, size
 static inline bool wo_param_reads_directly(const wo_param *p, bool host_addressable) {
     return host_addressable && wo_conversion_is_copy(&p->conversion);
 }
-/* Elements in one piece of the param: whole granules of about WO_PIECE_BYTES at rest. */
-int64_t wo_param_piece(const wo_param *p);
+/* Elements in one piece of the param: whole granules of about piece_bytes at rest. */
+int64_t wo_param_piece(const wo_param *p, size_t piece_bytes);
 
 #endif

@@ -170,6 +170,7 @@ static wo_status run_passes(wo_recorder *r, wo_exec *x, const void *model, wo_fo
         r->pass = &r->record->pass[i];
         r->events = 0;
         WO_TRY(forward(model, x, i, request, err));
+        r->pass->work = wo_dry_take_work(x->compute);
         WO_TRY(end_pass(r, i, err));
     }
     return WO_OK;

@@ -3,6 +3,7 @@
 #define WO_OFFLOAD_RECORD_H
 
 #include "base/arena.h"
+#include "device/dry/dry.h"
 #include "offload/exec.h"
 
 /* A layer taken into use, or let go, in the order of the pass. */
@@ -18,6 +19,7 @@ typedef struct wo_record_pass {
     size_t block_count, block_capacity;
     size_t live_most;    /* tensors alive at one time */
     size_t bytes, live_bytes; /* the placed peak, and what lives together at most */
+    wo_work work;
 } wo_record_pass;
 
 typedef struct wo_record_keep {

@@ -1,7 +1,8 @@
 /* What happened in an exec, and how far the arena was really written.
  *
  * The high-water mark: the arena begins full of poison. Before an activation is poisoned again, a look from its end backwards
- * finds the last byte that is none; at close the whole arena is looked at in the same way, beyond the plan's end too. */
+ * finds the last byte that is none; at close the whole arena is looked at in the same way, beyond the plan's end too. Where the host
+ * cannot read the arena, a copy of the piece is looked at. */
 #include "offload/exec_impl.h"
 
 #include "base/clock.h"
@@ -9,34 +10,52 @@
 
 static const unsigned char POISON = 0xff;
 
-size_t wo_exec_find_touched(const char *arena, const char *from, size_t bytes) {
-    const unsigned char *begin = (const unsigned char *)from;
+size_t wo_exec_find_touched(const char *seen, size_t offset, size_t bytes) {
+    const unsigned char *begin = (const unsigned char *)seen;
     while (bytes > 0 && begin[bytes - 1] == POISON)
         bytes--;
-    return bytes > 0 ? wo_arena_round((size_t)(from - arena) + bytes) : 0;
+    return bytes > 0 ? wo_arena_round(offset + bytes) : 0;
 }
 
 static void look(void *ctx) {
     const wo_touch *touch = ctx;
     wo_exec *x = touch->exec;
-    size_t end = wo_exec_find_touched(x->arena, touch->from, touch->bytes);
+    size_t end = wo_exec_find_touched(touch->seen, touch->offset, touch->bytes);
     x->touched = end > x->touched ? end : x->touched;
 }
 
 wo_status wo_exec_poison(wo_exec *x, char *from, size_t bytes, wo_error *err) {
     const wo_stream_api *api = x->device->stream;
-    if (x->device->memory->host_addressable && x->touch_cursor < x->touch_count) {
+    if (x->touch_cursor < x->touch_count) {
         wo_touch *touch = &x->touches[x->touch_cursor++];
-        *touch = (wo_touch){x, from, bytes};
+        *touch = (wo_touch){x, x->mirror != NULL ? x->mirror : from, (size_t)(from - x->arena), bytes};
+        if (x->mirror != NULL)
+            WO_TRY(api->copy(x->compute, x->mirror, from, bytes, err));
         WO_TRY(api->host_call(x->compute, look, touch, err));
     }
     return api->poison(x->compute, from, bytes, err);
 }
 
+/* The streams have come to rest. From the end of the arena backwards, a piece of the mirror's size at a time; a copy that fails belongs to a
+ * device that has failed, and what was seen before stands. */
+static size_t find_in_mirror(const wo_exec *x, size_t bytes) {
+    const wo_stream_api *api = x->device->stream;
+    size_t end = 0;
+    while (bytes > 0 && end == 0) {
+        size_t piece = bytes < x->mirror_bytes ? bytes : x->mirror_bytes;
+        bytes -= piece;
+        if (api->copy(x->compute, x->mirror, x->arena + bytes, piece, NULL) != WO_OK || api->sync(x->compute, NULL) != WO_OK)
+            return 0;
+        end = wo_exec_find_touched(x->mirror, bytes, piece);
+    }
+    return end;
+}
+
 static size_t measure_touched(const wo_exec *x) {
-    if (!x->engine->testing.poison || !x->device->memory->host_addressable || x->engine->arena_bytes == 0)
+    size_t bytes = x->engine->arena_bytes;
+    if (!x->engine->testing.poison || bytes == 0)
         return 0;
-    size_t end = wo_exec_find_touched(x->arena, x->arena, x->engine->arena_bytes);
+    size_t end = x->mirror != NULL ? find_in_mirror(x, bytes) : wo_exec_find_touched(x->arena, 0, bytes);
     return end > x->touched ? end : x->touched;
 }
 

@@ -48,7 +48,7 @@ static wo_status load_weights(wo_exec *x, wo_error *err) {
     WO_TRY(wo_engine_set_readers(e, plan->readers, err));
     wo_reader_set_cancel(e->reader, &e->cancel);
     x->read_seconds_before = wo_reader_seconds(e->reader);
-    WO_TRY(wo_loader_open(e, plan->staging_slots, plan->staging_slot_bytes, &x->loader, err));
+    WO_TRY(wo_loader_open(e, plan, &x->loader, err));
     for (int i = 0; i < plan->experts; i++)
         if (!wo_holding_is_full(x->holding[i], plan))
             WO_TRY(wo_holding_fill(e, x->holding[i], plan, i, x->loader, &x->bytes_loaded, err));
@@ -68,6 +68,23 @@ static wo_status take_host_keep(wo_exec *x, wo_error *err) {
     x->host_keep = memory;
     if (x->engine->testing.poison)
         memset(memory, 0xff, bytes);
+    return WO_OK;
+}
+
+/* Poison mode on a device whose memory the host cannot read: somewhere to look at its activations. */
+static wo_status take_mirror(wo_exec *x, wo_error *err) {
+    const wo_record *record = x->plan->record;
+    void *memory;
+    if (!x->engine->testing.poison || x->device->memory->host_addressable)
+        return WO_OK;
+    x->mirror_bytes = 1;
+    for (int i = 0; i < record->passes; i++)
+        for (size_t k = 0; k < record->pass[i].block_count; k++) {
+            size_t bytes = wo_arena_round(record->pass[i].blocks[k].bytes);
+            x->mirror_bytes = bytes > x->mirror_bytes ? bytes : x->mirror_bytes;
+        }
+    WO_TRY(x->device->memory->host_alloc(x->device, x->mirror_bytes, "a look at activations", &memory, err));
+    x->mirror = memory;
     return WO_OK;
 }
 
@@ -99,6 +116,7 @@ static wo_status open_session(wo_exec *x, wo_error *err) {
     WO_TRY(wo_engine_reserve(e, x->plan->summary.work_bytes, err));
     WO_TRY(load_weights(x, err));
     WO_TRY(take_host_keep(x, err));
+    WO_TRY(take_mirror(x, err));
     return take_over(x, err);
 }
 
@@ -112,6 +130,8 @@ static void release(wo_exec *x) {
     wo_loader_close(x->loader);
     if (x->host_keep != NULL)
         x->device->memory->host_release(x->device, x->host_keep);
+    if (x->mirror != NULL)
+        x->device->memory->host_release(x->device, x->mirror);
     wo_memory_release(x->slots);
     wo_memory_release(x->params);
     wo_memory_release(x->kept);

@@ -1,5 +1,6 @@
 /* The dry device: everything succeeds at once, addresses are distinct, nothing is read or written. */
 #include "device/device.h"
+#include "device/dry/dry.h"
 #include "tests/check.h"
 
 static wo_error err;
@@ -64,6 +65,35 @@ static void every_operation_is_there(wo_device *d) {
     CHECK(d->ops->attention_workspace(d, &(wo_attention_args){0}) == 0);
     CHECK(d->ops->conv_workspace(d, &(wo_conv_args){0}) == 0);
     CHECK(d->ops->linear_workspace(d, &(wo_linear_args){0}) == 0);
+    d->stream->destroy(s);
+}
+
+/* Shapes with no two sizes alike, so that a wrong axis shows. */
+static void work_is_counted_from_shapes(wo_device *d) {
+    wo_stream *s = NULL, *other = NULL;
+    char at;
+    CHECK_OK(d->stream->create(d, "compute", &s, &err), &err);
+    CHECK_OK(d->stream->create(d, "another", &other, &err), &err);
+    wo_linear_args linear = {.x = wo_tensor_of(&at, WO_BF16, 3, 5), .w = wo_tensor_of(&at, WO_BF16, 7, 5), .y = wo_tensor_of(&at, WO_F32, 3, 7)};
+    CHECK_OK(d->ops->linear(s, &linear, &err), &err);
+    linear.x.dtype = WO_F32; /* widened, and so no product of bfloat16 */
+    CHECK_OK(d->ops->linear(s, &linear, &err), &err);
+    CHECK_OK(d->ops->linear(s, &linear, &err), &err);
+    wo_attention_args attention = {.q = wo_tensor_of(&at, WO_F32, 11, 2, 4), .k = wo_tensor_of(&at, WO_F32, 13, 2, 4)};
+    CHECK_OK(d->ops->attention(s, &attention, &err), &err);
+    wo_conv_args conv = {.frames = {NULL, &at, &at, &at}, .x_dtype = WO_F32, .height = 6, .width = 9, .channels = 5, .out_frames = 2, .kt = 3,
+                         .kh = 3, .kw = 1, .w = wo_tensor_of(&at, WO_F32, 8, 3, 3, 1, 5), .y = wo_tensor_of(&at, WO_F32, 2, 12, 18, 8)};
+    CHECK_OK(d->ops->conv(s, &conv, &err), &err);
+    wo_add_args add = {.a = wo_tensor_of(&at, WO_F32, 4, 10), .b = wo_tensor_of(&at, WO_F32, 1, 10), .y = wo_tensor_of(&at, WO_F32, 4, 10)};
+    CHECK_OK(d->ops->add(s, &add, &err), &err);
+    wo_work w = wo_dry_take_work(s);
+    CHECK(w.products[WO_WORK_BF16] == 2 * 3 * 5 * 7 && w.products[WO_WORK_F32] == 2 * w.products[WO_WORK_BF16]);
+    CHECK(w.attention[WO_WORK_F32] == 4 * 11 * 13 * 8 && w.attention[WO_WORK_BF16] == 0);
+    CHECK(w.convolutions[WO_WORK_F32] == 5.0 * 2 * 12 * 18 * 8 * 5 * 3); /* five of six taps in time: one frame is zeros */
+    CHECK(w.other_bytes == (40 + 10 + 40) * 4);
+    CHECK(wo_dry_take_work(s).other_bytes == 0 && wo_dry_take_work(other).products[WO_WORK_F32] == 0);
+    d->stream->destroy(s);
+    d->stream->destroy(other);
 }
 
 int main(void) {
@@ -73,6 +103,7 @@ int main(void) {
     its_memory_is_aligned_and_never_overlaps(d);
     streams_do_nothing_and_reach_every_ticket(d);
     every_operation_is_there(d);
+    work_is_counted_from_shapes(d);
     wo_device_close(d);
     return 0;
 }

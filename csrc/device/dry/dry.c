@@ -2,6 +2,9 @@
  * asked of the device that will run. */
 #include "device/dry/dry.h"
 
+#include "base/memory.h"
+#include "device/dry/work.h"
+
 #include <stdatomic.h>
 
 struct wo_event {
@@ -9,8 +12,6 @@ struct wo_event {
 };
 
 static wo_event the_event;
-static wo_device the_device;
-static wo_stream the_stream = {.device = &the_device};
 /* Addresses start where no process of ours has memory, and never repeat. */
 static atomic_uintptr_t next_address = (uintptr_t)1 << 50;
 
@@ -36,13 +37,17 @@ static wo_status budget(wo_device *d, uint64_t *free_bytes, uint64_t *total_byte
 }
 
 static wo_status stream_create(wo_device *d, const char *name, wo_stream **out, wo_error *err) {
-    (void)d, (void)name, (void)err;
-    *out = &the_stream;
+    (void)name;
+    void *memory;
+    WO_TRY(wo_memory_acquire(sizeof(wo_dry_stream), "a dry stream", &memory, err));
+    wo_dry_stream *stream = memory;
+    *stream = (wo_dry_stream){.head = {.device = d}};
+    *out = &stream->head;
     return WO_OK;
 }
 
 static void stream_destroy(wo_stream *s) {
-    (void)s;
+    wo_memory_release(s);
 }
 
 static wo_status copy(wo_stream *s, void *dst, const void *src, size_t bytes, wo_error *err) {
@@ -140,29 +145,6 @@ static wo_status delay(wo_stream *s, double seconds, wo_error *err) {
     return WO_OK;
 }
 
-#define NOTHING(op)                                                                     \
-    static wo_status op(wo_stream *s, const wo_##op##_args *args, wo_error *err) {      \
-        (void)s, (void)args, (void)err;                                                 \
-        return WO_OK;                                                                   \
-    }
-WO_OP_LIST(NOTHING)
-#undef NOTHING
-
-static size_t attention_workspace(const wo_device *d, const wo_attention_args *args) {
-    (void)d, (void)args;
-    return 0;
-}
-
-static size_t conv_workspace(const wo_device *d, const wo_conv_args *args) {
-    (void)d, (void)args;
-    return 0;
-}
-
-static size_t linear_workspace(const wo_device *d, const wo_linear_args *args) {
-    (void)d, (void)args;
-    return 0;
-}
-
 static const wo_memory_api memory_api = {
     .version = WO_DEVICE_ABI,
     .size = sizeof(wo_memory_api),
@@ -202,18 +184,7 @@ static const wo_stream_api stream_api = {
     .delay = delay,
 };
 
-static const wo_ops_api ops_api = {
-    .version = WO_DEVICE_ABI,
-    .size = sizeof(wo_ops_api),
-#define ENTRY(op) .op = op,
-    WO_OP_LIST(ENTRY)
-#undef ENTRY
-    .attention_workspace = attention_workspace,
-    .conv_workspace = conv_workspace,
-    .linear_workspace = linear_workspace,
-};
-
-static wo_device the_device = {.name = "dry", .memory = &memory_api, .stream = &stream_api, .ops = &ops_api};
+static wo_device the_device = {.name = "dry", .memory = &memory_api, .stream = &stream_api, .ops = &wo_dry_ops};
 
 wo_status wo_dry_open(wo_device **out, wo_error *err) {
     (void)err;
