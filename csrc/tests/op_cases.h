@@ -161,6 +161,13 @@ static const op_case op_cases[] = {
     {OP_add, {9, 1280, 1}, WO_F32, WO_F32, 0, 1e-7},
     {OP_unary, {8200, WO_UNARY_GELU_TANH}, WO_BF16, WO_BF16, OP_IN_PLACE, 1e-6},
     {OP_unary, {4097, WO_UNARY_SILU}, WO_BF16, WO_F32, 0, 1e-6},
+    {OP_attention, {300, 200, 2, 64}, WO_BF16, WO_BF16, OP_LAST_KEY, 4e-6},
+    {OP_attention, {129, 128, 1, 128}, WO_BF16, WO_BF16, OP_NEGATIVE_SCALE, 4e-6},
+    {OP_attention, {16, 192, 1, 128}, WO_BF16, WO_F32, OP_RELATIVE | OP_LAST_KEY | OP_NEGATIVE_SCALE, 4e-6},
+    {OP_attention, {150, 257, 1, 80}, WO_BF16, WO_BF16, 0, 4e-6},
+    {OP_attention, {70, 130, 2, 200}, WO_BF16, WO_BF16, OP_RELATIVE | OP_LAST_KEY, 8e-6},
+    {OP_attention, {70, 130, 1, 261}, WO_BF16, WO_F32, OP_RELATIVE, 8e-6},
+    {OP_attention, {65, 65, 1, 256}, WO_F32, WO_F32, OP_RELATIVE | OP_NEGATIVE_SCALE, 8e-6},
 };
 enum { OP_CASES = sizeof op_cases / sizeof op_cases[0] };
 
