@@ -399,14 +399,17 @@ static void threads_can_change_while_a_stream_computes(void) {
 
 static void devices_that_are_not_there_are_errors_that_name_those_that_are(void) {
     wo_device *d = NULL;
-    CHECK_STATUS(wo_device_open("cuda", &d, &err), WO_EDEVICE);
-    CHECK_CONTAINS(err.message, "CUDA support is not in this build yet");
-    CHECK_CONTAINS(err.message, wo_device_names());
-    CHECK_STATUS(wo_device_open("cuda:1", &d, &err), WO_EDEVICE);
+    const wo_status status = wo_device_open("cuda", &d, &err);
+    if (status == WO_OK) { /* this machine has a card */
+        wo_device_close(d);
+    } else {
+        CHECK(status == WO_EDEVICE || status == WO_EUNSUPPORTED || status == WO_ENOMEMORY);
+        CHECK_CONTAINS(err.message, "cpu");
+    }
     CHECK_STATUS(wo_device_open("tpu", &d, &err), WO_EVALUE);
     CHECK_CONTAINS(err.message, "'tpu'");
     CHECK_CONTAINS(err.message, "cpu");
-    CHECK(strcmp(wo_device_names(), "cpu") == 0);
+    CHECK(strncmp(wo_device_names(), "cpu", 3) == 0);
 }
 
 int main(void) {

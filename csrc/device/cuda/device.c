@@ -37,6 +37,7 @@ static void destroy(wo_cuda_device *d) {
         if (d->vendor != NULL)
             wo_cuda_vendor_close(d->vendor);
         wo_cuda_unload_kernels(d);
+        d->driver->context_set_current(NULL); /* nobody finds a context that is gone */
         d->driver->context_release(d->ordinal);
     }
     pthread_mutex_destroy(&d->lock);
