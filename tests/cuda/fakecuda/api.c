@@ -180,7 +180,8 @@ static void destroy_objects(wo_cu_context c) {
         left++;
     }
     left += fake_free_all(c);
-    if (left > 0)
+    /* The driver refuses to destroy what a lost context has. */
+    if (left > 0 && c->error == WO_CU_SUCCESS)
         fake_misuse("%zu objects were left when the context of card %d went", left, c->device);
 }
 

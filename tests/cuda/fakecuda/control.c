@@ -14,6 +14,14 @@ static const char *const symbols[FAKE_ENTRIES] = {
 #undef SYMBOL
 };
 
+/* Makes an entry of the list that nobody has written an error of the linker. */
+FAKE_EXPORT extern void *const fakecuda_entries[];
+void *const fakecuda_entries[FAKE_ENTRIES] = {
+#define ADDRESS(name, symbol, params) (void *)fake_##name,
+    WO_CU_ENTRY_LIST(ADDRESS)
+#undef ADDRESS
+};
+
 uint64_t fake_mix(uint64_t x) {
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;

@@ -92,7 +92,7 @@ struct CUfunc_st {
     char name[64];
     const ptxsim_module *module;
     int entry;
-    unsigned shared_most; /* dynamic, as allowed by cuFuncSetAttribute */
+    unsigned shared_fixed, shared_most; /* static; dynamic, as allowed by cuFuncSetAttribute */
 };
 
 struct CUmod_st {

@@ -2,6 +2,8 @@
  * put into this library, or in the folder FAKECUDA_PTX. */
 #include "fakecuda/internal.h"
 
+size_t ptxsim_shared_bytes(const ptxsim_module *m, int entry) __attribute__((weak));
+
 typedef struct loaded {
     int target;
     const char *module;
@@ -129,7 +131,8 @@ static wo_cu_result find_function(wo_cu_module m, const char *name, wo_cu_functi
     snprintf(f->name, sizeof f->name, "%s", name);
     f->module = l->ptx;
     f->entry = entry;
-    f->shared_most = 48 << 10;
+    f->shared_fixed = ptxsim_shared_bytes != NULL ? (unsigned)ptxsim_shared_bytes(l->ptx, entry) : 0;
+    f->shared_most = (48 << 10) - f->shared_fixed;
     f->next = m->functions;
     m->functions = f;
     *out = f;
@@ -156,6 +159,19 @@ static bool is_function(wo_cu_function function, wo_cu_context context) {
     return false;
 }
 
+wo_cu_result fake_function_get_attribute(int *value, int attribute, wo_cu_function function) {
+    wo_cu_context context;
+    wo_cu_result r = fake_enter(FAKE_function_get_attribute, true, &context);
+    if (r != WO_CU_SUCCESS)
+        return fake_leave(r);
+    if (!is_function(function, context))
+        return fake_leave(FAKE_INVALID_HANDLE);
+    if (attribute != WO_CU_FUNC_SHARED_SIZE_BYTES && attribute != WO_CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES)
+        return fake_leave(WO_CU_INVALID_VALUE);
+    *value = (int)(attribute == WO_CU_FUNC_SHARED_SIZE_BYTES ? function->shared_fixed : function->shared_most);
+    return fake_leave(WO_CU_SUCCESS);
+}
+
 wo_cu_result fake_function_set_attribute(wo_cu_function function, int attribute, int value) {
     wo_cu_context context;
     wo_cu_result r = fake_enter(FAKE_function_set_attribute, true, &context);
@@ -163,7 +179,7 @@ wo_cu_result fake_function_set_attribute(wo_cu_function function, int attribute,
         return fake_leave(r);
     if (!is_function(function, context))
         return fake_leave(FAKE_INVALID_HANDLE);
-    if (attribute != WO_CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || (size_t)value > fake_shared_limit())
+    if (attribute != WO_CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || (size_t)value > fake_shared_limit() - function->shared_fixed)
         return fake_leave(WO_CU_INVALID_VALUE);
     function->shared_most = (unsigned)value;
     return fake_leave(WO_CU_SUCCESS);

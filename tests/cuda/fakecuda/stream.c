@@ -229,9 +229,9 @@ void fake_close_stream(wo_cu_stream s) {
 
 /* --- entry points of streams ------------------------------------------------------------------------------------------------------ */
 
-wo_cu_result fake_stream_create(wo_cu_stream *out, unsigned flags) {
+static wo_cu_result create_stream(fake_entry entry, wo_cu_stream *out, unsigned flags) {
     wo_cu_context context;
-    wo_cu_result r = fake_enter(FAKE_stream_create, true, &context);
+    wo_cu_result r = fake_enter(entry, true, &context);
     if (r != WO_CU_SUCCESS)
         return fake_leave(r);
     if (out == NULL || flags > WO_CU_STREAM_NON_BLOCKING)
@@ -248,6 +248,23 @@ wo_cu_result fake_stream_create(wo_cu_stream *out, unsigned flags) {
     fake_add_object(&s->head, FAKECUDA_STREAMS, context);
     *out = s;
     return fake_leave(WO_CU_SUCCESS);
+}
+
+wo_cu_result fake_stream_create(wo_cu_stream *out, unsigned flags) {
+    return create_stream(FAKE_stream_create, out, flags);
+}
+
+/* A priority changes nothing: whatever order it would give is one that may happen without it. */
+wo_cu_result fake_stream_create_with_priority(wo_cu_stream *out, unsigned flags, int priority) {
+    (void)priority;
+    return create_stream(FAKE_stream_create_with_priority, out, flags);
+}
+
+wo_cu_result fake_stream_priorities(int *least, int *greatest) {
+    wo_cu_result r = fake_enter(FAKE_stream_priorities, true, NULL);
+    *least = 0;
+    *greatest = -5;
+    return fake_leave(r);
 }
 
 /* What is queued still runs; the call does not wait for it. */
