@@ -168,6 +168,18 @@ static const op_case op_cases[] = {
     {OP_attention, {70, 130, 2, 200}, WO_BF16, WO_BF16, OP_RELATIVE | OP_LAST_KEY, 8e-6},
     {OP_attention, {70, 130, 1, 261}, WO_BF16, WO_F32, OP_RELATIVE, 8e-6},
     {OP_attention, {65, 65, 1, 256}, WO_F32, WO_F32, OP_RELATIVE | OP_NEGATIVE_SCALE, 8e-6},
+    {OP_linear, {65, 132, 264}, WO_BF16, WO_F32, OP_BIAS | OP_RESIDUAL | OP_IN_PLACE, 4e-6},
+    {OP_linear, {40, 77, 45}, WO_BF16, WO_BF16, OP_BIAS, 4e-6},
+    {OP_linear, {17, 33, 600}, WO_F32, WO_F32, OP_BIAS, 4e-6},
+    {OP_linear, {1, 260, 320}, WO_F32, WO_F32, OP_DOT, 4e-6},
+    {OP_linear, {129, 3972, 40}, WO_BF16, WO_BF16, OP_BIAS | OP_SLOW, 4e-6},
+    {OP_linear, {129, 3971, 24}, WO_F32, WO_F32, OP_BIAS | OP_SLOW, 4e-6},
+    {OP_conv, {4, 5, 20, 40, 3, 3}, WO_F32, WO_F32, OP_BIAS, 4e-6},
+    {OP_conv, {6, 5, 24, 100, 3, 3}, WO_BF16, WO_BF16, OP_BIAS | OP_RESIDUAL, 4e-6},
+    {OP_conv, {5, 6, 16, 12, 1, 3}, WO_BF16, WO_F32, OP_UPSAMPLE, 4e-6},
+    {OP_conv, {9, 10, 3, 96, 3, 3}, WO_BF16, WO_BF16, OP_BIAS, 4e-6},
+    {OP_conv, {12, 11, 96, 3, 3, 3}, WO_F32, WO_F32, OP_BIAS, 4e-6},
+    {OP_conv, {4, 6, 16, 32, 3, 1}, WO_BF16, WO_BF16, OP_BIAS, 4e-6},
 };
 enum { OP_CASES = sizeof op_cases / sizeof op_cases[0] };
 

@@ -141,7 +141,7 @@ TILE_INLINE void product_mma(const Left &x, const product_matrix &w, const produ
     const int tiles = (w.k - first + Shape::DEPTH - 1) / Shape::DEPTH;
     product_mma_filler<Shape, ALIGNED, Left> filler(x, w, place, first);
     float sums[Shape::WARP_M / 16][Shape::WARP_N / 8][4] = {};
-#pragma unroll
+#pragma unroll 1
     for (int tile = 0; tile < Shape::STAGES - 1; tile++) {
         if (tile < tiles)
             filler.fill(shared + tile * Shape::STAGE_BYTES);
