@@ -283,3 +283,9 @@ uint64_t fakecuda_pageable_copies(void) {
 uint64_t fakecuda_implicit_waits(void) {
     return read_locked(&fake.implicit_waits);
 }
+
+void fakecuda_misuse(const char *text) {
+    pthread_mutex_lock(&fake.lock);
+    fake_misuse("%s", text);
+    pthread_mutex_unlock(&fake.lock);
+}

@@ -56,7 +56,11 @@ typedef struct fakecuda_counts {
  *                    handles that are gone, overlapping copies. Each is printed as well
  *   pageable_copies  copies with host memory that is not pinned
  *   implicit_waits   calls by which the driver waited for the card without being asked (cuMemFree and the like, pageable copies)
- *   kernel           counts of one kernel, zeros when it was not launched */
+ *   kernel           counts of one kernel, zeros when it was not launched
+ *   call             for other fake libraries: carries fn out in the order of the stream, with a copy of ctx; anything but 0 is what the context is then
+ *                    lost with. Returns what a launch would
+ *   resolve          for fn: the host address of memory of the card or of pinned memory, NULL when that is not one allocation
+ *   misuse           counts and prints one */
 #define FAKECUDA_LIST(X)                                                          \
     X(reset, void, (void))                                                        \
     X(set_target, void, (int target))                                             \
@@ -74,7 +78,10 @@ typedef struct fakecuda_counts {
     X(misuses, uint64_t, (void))                                                  \
     X(pageable_copies, uint64_t, (void))                                          \
     X(implicit_waits, uint64_t, (void))                                           \
-    X(kernel, fakecuda_counts, (const char *name))
+    X(kernel, fakecuda_counts, (const char *name))                                \
+    X(call, int, (void *stream, int (*fn)(void *ctx), const void *ctx, size_t bytes)) \
+    X(resolve, void *, (uint64_t address, size_t bytes))                          \
+    X(misuse, void, (const char *text))
 
 typedef struct fakecuda_api {
 #define FAKECUDA_FIELD(name, result, params) result(*name) params;

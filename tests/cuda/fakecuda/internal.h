@@ -1,8 +1,9 @@
 /* What the files of the fake card share.
  *
  *   api.c      the entry points, in the order of driver.h      memory.c   device memory, pinned host memory, what an address means
- *   stream.c   streams (threads with queues) and events        launch.c   modules, functions, launches
- *   control.c  fakecuda.h, the environment, faults             ptx.c      the kernels' PTX
+ *   stream.c   streams: threads with queues                    event.c    objects, events
+ *   launch.c   modules, functions, launches                    ptx.c      the kernels' PTX
+ *   control.c  fakecuda.h, the environment, faults             cublaslt.c a library of its own
  *
  * One lock guards everything; commands are carried out without it. One condition says that something has changed.
  */
@@ -69,12 +70,13 @@ typedef struct fake_grid {
 
 typedef struct fake_command {
     struct fake_command *next;
-    enum { FAKE_COPY, FAKE_FILL, FAKE_LAUNCH, FAKE_HOST, FAKE_RECORD, FAKE_WAIT } kind;
+    enum { FAKE_COPY, FAKE_FILL, FAKE_LAUNCH, FAKE_CALL, FAKE_HOST, FAKE_RECORD, FAKE_WAIT } kind;
     uint64_t dst, src;
     size_t bytes;
     unsigned char value;
     void (*fn)(void *ctx);
     void *ctx;
+    int (*call)(void *ctx); /* of another fake library; ctx is then the command's own */
     fake_point *point;
     fake_grid *launch;
 } fake_command;
@@ -163,17 +165,22 @@ typedef struct fake_memory_count {
 fake_memory_count fake_count_memory(void);
 void fake_reset_peak(void);
 
-/* --- stream.c: with the lock held ------------------------------------------------------------------------------------------------- */
+/* --- event.c: with the lock held -------------------------------------------------------------------------------------------------- */
 
 fake_object *fake_find_object(const void *handle, fakecuda_kind kind, wo_cu_context context); /* NULL and a misuse when it is not there */
 void fake_add_object(fake_object *o, fakecuda_kind kind, wo_cu_context context);
 void fake_remove_object(fake_object *o);
+void fake_release_point(fake_point *p);
+void fake_free_object(fake_object *o);           /* whatever it is but a stream */
+
+/* --- stream.c: with the lock held ------------------------------------------------------------------------------------------------- */
+
+/* Begins an entry point that has a stream; *out is NULL when it must return at once. */
+wo_cu_result fake_enter_with_stream(fake_entry entry, wo_cu_stream stream, wo_cu_stream *out);
 wo_cu_result fake_push(wo_cu_stream s, const fake_command *command);
 void fake_drain(wo_cu_stream s);                 /* waits for what is queued now; releases the lock meanwhile */
 bool fake_drain_context(wo_cu_context context);  /* the same for all its streams; true when there was something to wait for */
 void fake_close_stream(wo_cu_stream s);
-void fake_release_point(fake_point *p);
-void fake_free_object(fake_object *o);           /* whatever it is; streams must have been closed */
 void fake_reap(void);                            /* joins the threads of destroyed streams that have ended */
 
 /* --- launch.c ----------------------------------------------------------------------------------------------------------------------- */

@@ -4,52 +4,8 @@
 
 #include <time.h>
 
+static _Thread_local wo_cu_context running; /* of the stream that the calling thread is */
 static wo_cu_stream ended; /* destroyed streams whose threads have to be joined, by head.next */
-
-/* --- objects ---------------------------------------------------------------------------------------------------------------------- */
-
-void fake_add_object(fake_object *o, fakecuda_kind kind, wo_cu_context context) {
-    *o = (fake_object){kind, context, fake.objects};
-    fake.objects = o;
-    fake.live[kind]++;
-}
-
-void fake_remove_object(fake_object *o) {
-    for (fake_object **at = &fake.objects; *at != NULL; at = &(*at)->next)
-        if (*at == o) {
-            *at = o->next;
-            return;
-        }
-}
-
-fake_object *fake_find_object(const void *handle, fakecuda_kind kind, wo_cu_context context) {
-    static const char *const names[] = {"context", "stream", "event", "module"};
-    for (fake_object *o = fake.objects; o != NULL; o = o->next)
-        if (o == handle && o->kind == kind && !(kind == FAKECUDA_STREAMS && ((wo_cu_stream)o)->closing)) {
-            if (o->context == context)
-                return o;
-            fake_misuse("the %s %p is of another context", names[kind], handle);
-            return NULL;
-        }
-    fake_misuse("%p is no %s, or none any more", handle, names[kind]);
-    return NULL;
-}
-
-void fake_release_point(fake_point *p) {
-    if (p != NULL && --p->holders == 0)
-        free(p);
-}
-
-void fake_free_object(fake_object *o) {
-    if (o->kind == FAKECUDA_EVENTS)
-        fake_release_point(((wo_cu_event)o)->latest);
-    if (o->kind == FAKECUDA_MODULES)
-        for (struct CUfunc_st *f = ((wo_cu_module)o)->functions, *next; f != NULL; f = next) {
-            next = f->next;
-            free(f);
-        }
-    free(o);
-}
 
 /* --- the thread of a stream ------------------------------------------------------------------------------------------------------- */
 
@@ -91,6 +47,9 @@ static wo_cu_result carry_out(wo_cu_stream s, const fake_command *c) {
     case FAKE_LAUNCH:
         trace("launch", s, c);
         return fake_run(s, c->launch) ? WO_CU_SUCCESS : WO_CU_ILLEGAL_ADDRESS;
+    case FAKE_CALL:
+        trace("library call", s, c);
+        return c->call(c->ctx);
     case FAKE_HOST:
         trace("host function", s, c);
         fake_set_in_host_function(true);
@@ -116,10 +75,10 @@ static bool is_done_under_lock(wo_cu_stream s, const fake_command *c) {
 
 /* A launch that was to fail: takes the result, so that it happens once. */
 static wo_cu_result planned_failure(const fake_command *c) {
-    if (c->kind != FAKE_LAUNCH || fake.kernel_left == 0 || --fake.kernel_left > 0)
+    if ((c->kind != FAKE_LAUNCH && c->kind != FAKE_CALL) || fake.kernel_left == 0 || --fake.kernel_left > 0)
         return WO_CU_SUCCESS;
     fake.fired = true;
-    fake_say("%s: the launch that was to fail", c->launch->name);
+    fake_say("%s: the launch that was to fail", c->launch != NULL ? c->launch->name : "a library's call");
     return fake.kernel_result;
 }
 
@@ -143,6 +102,8 @@ static void run_one(wo_cu_stream s, fake_command *c) {
     fake_release_point(c->point);
     if (c->launch != NULL)
         free(c->launch->params);
+    if (c->kind == FAKE_CALL)
+        free(c->ctx);
     free(c->launch);
     free(c);
     s->finished++;
@@ -152,6 +113,7 @@ static void run_one(wo_cu_stream s, fake_command *c) {
 static void *run_stream(void *arg) {
     wo_cu_stream s = arg;
     pthread_mutex_lock(&fake.lock);
+    running = s->head.context;
     for (;;) {
         while (s->first == NULL && !s->closing)
             pthread_cond_wait(&fake.changed, &fake.lock);
@@ -280,8 +242,7 @@ wo_cu_result fake_stream_destroy(wo_cu_stream stream) {
     return fake_leave(WO_CU_SUCCESS);
 }
 
-/* Begins an entry point that has a stream; *out is NULL when it must return at once. */
-static wo_cu_result enter_with_stream(fake_entry entry, wo_cu_stream stream, wo_cu_stream *out) {
+wo_cu_result fake_enter_with_stream(fake_entry entry, wo_cu_stream stream, wo_cu_stream *out) {
     wo_cu_context context;
     wo_cu_result r = fake_enter(entry, true, &context);
     *out = r == WO_CU_SUCCESS ? (wo_cu_stream)fake_find_object(stream, FAKECUDA_STREAMS, context) : NULL;
@@ -290,7 +251,7 @@ static wo_cu_result enter_with_stream(fake_entry entry, wo_cu_stream stream, wo_
 
 wo_cu_result fake_stream_synchronize(wo_cu_stream stream) {
     wo_cu_stream s;
-    wo_cu_result r = enter_with_stream(FAKE_stream_synchronize, stream, &s);
+    wo_cu_result r = fake_enter_with_stream(FAKE_stream_synchronize, stream, &s);
     if (s == NULL)
         return fake_leave(r);
     wo_cu_context context = s->head.context;
@@ -336,7 +297,7 @@ static bool is_legal(wo_cu_stream s, uint64_t address, size_t bytes) {
 
 wo_cu_result fake_copy_async(wo_cu_ptr dst, wo_cu_ptr src, size_t bytes, wo_cu_stream stream) {
     wo_cu_stream s;
-    wo_cu_result r = enter_with_stream(FAKE_copy_async, stream, &s);
+    wo_cu_result r = fake_enter_with_stream(FAKE_copy_async, stream, &s);
     if (s == NULL || bytes == 0)
         return fake_leave(r);
     if (!is_legal(s, dst, bytes) || !is_legal(s, src, bytes))
@@ -350,7 +311,7 @@ wo_cu_result fake_copy_async(wo_cu_ptr dst, wo_cu_ptr src, size_t bytes, wo_cu_s
 
 wo_cu_result fake_fill_async(wo_cu_ptr dst, unsigned char value, size_t bytes, wo_cu_stream stream) {
     wo_cu_stream s;
-    wo_cu_result r = enter_with_stream(FAKE_fill_async, stream, &s);
+    wo_cu_result r = fake_enter_with_stream(FAKE_fill_async, stream, &s);
     if (s == NULL || bytes == 0)
         return fake_leave(r);
     if (!is_legal(s, dst, bytes))
@@ -360,98 +321,40 @@ wo_cu_result fake_fill_async(wo_cu_ptr dst, unsigned char value, size_t bytes, w
 
 wo_cu_result fake_launch_host_func(wo_cu_stream stream, void (*fn)(void *ctx), void *ctx) {
     wo_cu_stream s;
-    wo_cu_result r = enter_with_stream(FAKE_launch_host_func, stream, &s);
+    wo_cu_result r = fake_enter_with_stream(FAKE_launch_host_func, stream, &s);
     if (s == NULL)
         return fake_leave(r);
     return fake_leave(fn == NULL ? WO_CU_INVALID_VALUE : fake_push(s, &(fake_command){.kind = FAKE_HOST, .fn = fn, .ctx = ctx}));
 }
 
-/* --- entry points of events ------------------------------------------------------------------------------------------------------- */
+/* --- for other fake libraries ------------------------------------------------------------------------------------------------------ */
 
-wo_cu_result fake_event_create(wo_cu_event *out, unsigned flags) {
-    wo_cu_context context;
-    wo_cu_result r = fake_enter(FAKE_event_create, true, &context);
+FAKE_EXPORT int fakecuda_call(void *stream, int (*fn)(void *ctx), const void *ctx, size_t bytes);
+FAKE_EXPORT void *fakecuda_resolve(uint64_t address, size_t bytes);
+
+/* Counts as a launch: it meets the same faults. */
+int fakecuda_call(void *stream, int (*fn)(void *ctx), const void *ctx, size_t bytes) {
+    wo_cu_stream s;
+    wo_cu_result r = fake_enter_with_stream(FAKE_launch, stream, &s);
+    if (s == NULL)
+        return fake_leave(r);
+    void *copy_of_ctx = malloc(bytes + 1);
+    if (copy_of_ctx == NULL)
+        return fake_leave(WO_CU_OUT_OF_MEMORY);
+    memcpy(copy_of_ctx, ctx, bytes);
+    r = fake_push(s, &(fake_command){.kind = FAKE_CALL, .call = fn, .ctx = copy_of_ctx});
     if (r != WO_CU_SUCCESS)
-        return fake_leave(r);
-    if (out == NULL || flags > (WO_CU_EVENT_BLOCKING_SYNC | WO_CU_EVENT_DISABLE_TIMING))
-        return fake_leave(WO_CU_INVALID_VALUE);
-    wo_cu_event e = calloc(1, sizeof *e);
-    if (e == NULL)
-        return fake_leave(WO_CU_OUT_OF_MEMORY);
-    fake_add_object(&e->head, FAKECUDA_EVENTS, context);
-    *out = e;
-    return fake_leave(WO_CU_SUCCESS);
+        free(copy_of_ctx);
+    return fake_leave(r);
 }
 
-static wo_cu_result enter_with_event(fake_entry entry, wo_cu_event event, wo_cu_event *out) {
-    wo_cu_context context;
-    wo_cu_result r = fake_enter(entry, true, &context);
-    *out = r == WO_CU_SUCCESS ? (wo_cu_event)fake_find_object(event, FAKECUDA_EVENTS, context) : NULL;
-    return r != WO_CU_SUCCESS || *out != NULL ? r : FAKE_INVALID_HANDLE;
-}
-
-/* Waits for the event that others have queued go on. */
-wo_cu_result fake_event_destroy(wo_cu_event event) {
-    wo_cu_event e;
-    wo_cu_result r = enter_with_event(FAKE_event_destroy, event, &e);
-    if (e == NULL)
-        return fake_leave(r);
-    fake.live[FAKECUDA_EVENTS]--;
-    fake_remove_object(&e->head);
-    fake_free_object(&e->head);
-    return fake_leave(WO_CU_SUCCESS);
-}
-
-wo_cu_result fake_event_record(wo_cu_event event, wo_cu_stream stream) {
-    wo_cu_stream s;
-    wo_cu_result r = enter_with_stream(FAKE_event_record, stream, &s);
-    if (s == NULL)
-        return fake_leave(r);
-    wo_cu_event e = (wo_cu_event)fake_find_object(event, FAKECUDA_EVENTS, s->head.context);
-    if (e == NULL)
-        return fake_leave(FAKE_INVALID_HANDLE);
-    fake_point *p = malloc(sizeof *p);
-    if (p == NULL)
-        return fake_leave(WO_CU_OUT_OF_MEMORY);
-    *p = (fake_point){.holders = 2};
-    fake_release_point(e->latest);
-    e->latest = p;
-    return fake_leave(fake_push(s, &(fake_command){.kind = FAKE_RECORD, .point = p}));
-}
-
-/* Waits for what the event stands for now, whatever it is recorded for later. */
-wo_cu_result fake_stream_wait_event(wo_cu_stream stream, wo_cu_event event, unsigned flags) {
-    wo_cu_stream s;
-    wo_cu_result r = enter_with_stream(FAKE_stream_wait_event, stream, &s);
-    if (s == NULL)
-        return fake_leave(r);
-    wo_cu_event e = (wo_cu_event)fake_find_object(event, FAKECUDA_EVENTS, s->head.context);
-    if (e == NULL || flags != 0)
-        return fake_leave(e == NULL ? FAKE_INVALID_HANDLE : WO_CU_INVALID_VALUE);
-    if (e->latest == NULL)
-        return fake_leave(WO_CU_SUCCESS);
-    e->latest->holders++;
-    return fake_leave(fake_push(s, &(fake_command){.kind = FAKE_WAIT, .point = e->latest}));
-}
-
-wo_cu_result fake_event_query(wo_cu_event event) {
-    wo_cu_event e;
-    wo_cu_result r = enter_with_event(FAKE_event_query, event, &e);
-    if (e == NULL)
-        return fake_leave(r);
-    return fake_leave(e->latest == NULL || e->latest->reached ? WO_CU_SUCCESS : WO_CU_NOT_READY);
-}
-
-wo_cu_result fake_event_synchronize(wo_cu_event event) {
-    wo_cu_event e;
-    wo_cu_result r = enter_with_event(FAKE_event_synchronize, event, &e);
-    if (e == NULL || e->latest == NULL)
-        return fake_leave(r);
-    wo_cu_context context = e->head.context;
-    fake_point *p = e->latest;
-    p->holders++;
-    while (!p->reached && context->error == WO_CU_SUCCESS)
-        pthread_cond_wait(&fake.changed, &fake.lock);
-    fake_release_point(p);
-    return fake_leave(context->error);
+void *fakecuda_resolve(uint64_t address, size_t bytes) {
+    const char *reason;
+    void *host = running != NULL ? fake_resolve(running, address, bytes, false, &reason) : NULL;
+    if (host == NULL && running != NULL) {
+        pthread_mutex_lock(&fake.lock);
+        fake_say("a library's call, %zu bytes at %#llx: %s", bytes, (unsigned long long)address, reason);
+        pthread_mutex_unlock(&fake.lock);
+    }
+    return host;
 }
