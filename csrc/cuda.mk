@@ -12,7 +12,7 @@ CUDA_CODES := 80 86 89 90 100 120
 CUDA_TESTING := ../tests/cuda
 
 # The device joins when it is complete. CUDA_FILL names a folder of stand-ins for what is missing.
-CUDA_FILES := driver device stream launch properties ops images norms layouts elementwise linear attention conv libraries cublaslt
+CUDA_FILES := driver device stream launch properties ops images norms layouts elementwise linear attention conv libraries cublaslt cudnn
 CUDA_HEADERS := attention conv elementwise layouts linear norms stamp
 CUDA_FILL ?=
 CUDA_MISSING := $(filter-out $(wildcard device/cuda/*.c device/cuda/kernels/*.h),$(CUDA_FILES:%=device/cuda/%.c) $(CUDA_HEADERS:%=device/cuda/kernels/%.h))
