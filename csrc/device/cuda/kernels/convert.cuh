@@ -42,8 +42,7 @@ WO_INLINE uint32_t wo_narrow_f64(uint32_t low, uint32_t high, bool to_odd) {
     uint32_t bits = __float_as_uint(nearest);
     if (to_odd)
         bits = (bits - (fabs(back) > fabs(x) ? 1u : 0u)) | (back != x ? 1u : 0u);
-    uint32_t nan = wo_narrow_f64_nan(low, high) | (to_odd ? 1u : 0u);
-    return x != x ? nan : bits;
+    return x != x ? wo_narrow_f64_nan(low, high) : bits;
 }
 
 WO_INLINE uint32_t wo_round_bf16(uint32_t bits) {
