@@ -1,5 +1,5 @@
 /* A case of the table as a call: its tensors, filled and each in front of a guard page, its arguments, and the call through ops/ on a
- * stream of the cpu device. */
+ * stream: of the cpu device, or where op_run_elsewhere takes it. */
 #ifndef WO_TESTS_OP_CALL_H
 #define WO_TESTS_OP_CALL_H
 
@@ -31,6 +31,7 @@ static wo_error op_err;
 
 enum { OP_MAX_BLOCKS = 64 };
 static void *op_blocks[OP_MAX_BLOCKS];
+static wo_tensor op_tensors[OP_MAX_BLOCKS]; /* as they were made */
 static int op_block_count;
 
 /* A tensor whose last byte is the last one before a guard page; all bytes 0xff. */
@@ -39,16 +40,21 @@ static inline wo_tensor op_make(wo_dtype dtype, int rank, const int64_t *shape) 
     size_t bytes = wo_tensor_bytes(&t), pages = (bytes + 4095) / 4096 * 4096;
     CHECK(op_block_count < OP_MAX_BLOCKS);
     CHECK_OK(wo_memory_acquire_guarded(pages, "a tensor of a test", &op_blocks[op_block_count], &op_err), &op_err);
-    t.data = (char *)op_blocks[op_block_count++] + pages - bytes;
+    t.data = (char *)op_blocks[op_block_count] + pages - bytes;
+    op_tensors[op_block_count++] = t;
     memset(t.data, 0xff, bytes);
     return t;
 }
 #define OP_MAKE(dtype, ...) \
     op_make((dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
 
-static inline void op_release_all(void) {
-    while (op_block_count > 0)
+static inline void op_release_to(int kept) {
+    while (op_block_count > kept)
         wo_memory_release_guarded(op_blocks[--op_block_count]);
+}
+
+static inline void op_release_all(void) {
+    op_release_to(0);
 }
 
 static inline float op_get(const wo_tensor *t, int64_t i) {
@@ -264,12 +270,19 @@ static inline wo_status op_enqueue(const op_call *call, wo_error *err) {
     return WO_EINTERNAL;
 }
 
+/* Set by the test of a device whose memory the host cannot see: runs a call, whose tensors are here, there. */
+static void (*op_run_elsewhere)(op_call *call);
+
 /* Outputs start as NaN, or as the pristine input; returns when they are there. Workspaces depend on the instruction set. */
 static inline void op_run(op_call *call) {
     for (int i = 0; i < call->outs; i++)
         memset(call->out[i].data, 0xff, wo_tensor_bytes(&call->out[i]));
     if (call->pristine.data != NULL)
         memcpy(call->out[0].data, call->pristine.data, wo_tensor_bytes(&call->out[0]));
+    if (op_run_elsewhere != NULL) {
+        op_run_elsewhere(call);
+        return;
+    }
     if (call->c->op == OP_attention) {
         size_t bytes = wo_attention_workspace(op_device, &call->a.attention);
         call->a.attention.workspace = bytes > 0 ? OP_MAKE(WO_U8, (int64_t)bytes) : (wo_tensor){0};

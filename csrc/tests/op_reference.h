@@ -262,4 +262,41 @@ static inline void op_reference(const op_call *call, int out, double *y) {
     }
 }
 
+/* The same in memory that the caller frees; NULL when there is no such output. */
+static inline double *op_wanted(const op_call *call, int out) {
+    if (out >= call->outs)
+        return NULL;
+    double *y = malloc((size_t)wo_tensor_count(&call->out[out]) * sizeof *y);
+    CHECK(y != NULL);
+    op_reference(call, out, y);
+    return y;
+}
+
+/* Every element within the bound of its definition, and all of them together well within. where: on what it was computed. */
+static inline void op_check(const op_case *c, double bound, const char *where, const wo_tensor *found, const double *wanted) {
+    int64_t width = found->shape[found->rank - 1], count = wo_tensor_count(found);
+    double row = 0, errors = 0, squares = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (i % width == 0) {
+            row = 0;
+            for (int64_t j = 0; j < width; j++)
+                row += wanted[i + j] * wanted[i + j] / (double)width;
+            row = sqrt(row);
+        }
+        double allowed = bound * (row + fabs(wanted[i])) + (found->dtype == WO_BF16 ? fabs(wanted[i]) / 256 : 0);
+        if (!(fabs(op_get(found, i) - wanted[i]) <= allowed)) {
+            char text[256];
+            op_describe(c, text, sizeof text);
+            fprintf(stderr, "%s on %s: element %lld is %.9g, not %.9g +- %.2g\n", text, where, (long long)i,
+                    (double)op_get(found, i), wanted[i], allowed);
+            exit(1);
+        }
+        errors += pow(op_get(found, i) - wanted[i], 2);
+        squares += wanted[i] * wanted[i];
+    }
+    /* Errors of single elements are random: taken together they must be well below the bound. */
+    double half_ulp = found->dtype == WO_BF16 ? 1.0 / 256 : 0;
+    CHECK(count < 100 || sqrt(errors) <= (bound / 3 + half_ulp / 2) * sqrt(squares));
+}
+
 #endif

@@ -54,7 +54,7 @@ static void run_cell(wo_engine *e, const toy_model *m, const cell *c, const wo_p
     wo_engine_drop(e, m->component);
 }
 
-/* Plain cells run with 1, 2 and 3 threads; chaotic ones, which sleep a lot, with one of the three. */
+/* Plain cells run with 1, 2 and 3 threads of the cpu; chaotic ones, which sleep a lot, with one of the three. */
 static void run_cells(wo_engine *e, const toy_model *m, bool chaos, const toy_result *wanted) {
     for (size_t c = 0; c < sizeof CELLS / sizeof *CELLS; c++)
         for (int variant = 0; variant < 8; variant++) {
@@ -65,7 +65,7 @@ static void run_cells(wo_engine *e, const toy_model *m, bool chaos, const toy_re
             policy.use_stream = (variant & 2) != 0;
             policy.resident_fraction = FRACTIONS[variant >> 2];
             int threads = 1 + ((int)c + variant) % 3;
-            run_cell(e, m, &CELLS[c], &policy, chaos ? threads : 1, chaos ? threads : 3, wanted);
+            run_cell(e, m, &CELLS[c], &policy, chaos ? threads : 1, chaos ? threads : toy_is_on_host() ? 3 : 1, wanted);
         }
 }
 
@@ -142,7 +142,7 @@ int main(void) {
     wo_device *device;
     wo_engine *e;
     toy_write(toy_path(), NULL, NULL);
-    CHECK_OK(wo_device_open("cpu", &device, &err), &err);
+    CHECK_OK(wo_device_open(TOY_DEVICE, &device, &err), &err);
     CHECK_OK(wo_engine_create(device, &e, &err), &err);
     test_every_plan_gives_the_resident_bits(e, WO_F32);
     test_every_plan_gives_the_resident_bits(e, WO_BF16);

@@ -249,7 +249,7 @@ static void test_passes_allocate_nothing(void) {
 int main(void) {
     wo_policy policy = wo_policy_default();
     toy_write(toy_path(), NULL, NULL);
-    CHECK_OK(wo_device_open("cpu", &device, &err), &err);
+    CHECK_OK(wo_device_open(TOY_DEVICE, &device, &err), &err);
     CHECK_OK(wo_engine_create(device, &engine, &err), &err);
     CHECK_OK(toy_create(&model, toy_path(), WO_BF16, &err), &err);
     CHECK_OK(toy_run(engine, &model, &policy, &wanted, &err), &err);

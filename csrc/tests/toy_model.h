@@ -22,6 +22,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What the engine of a test runs on. The test of another device names it and includes the test of this one. */
+#ifndef TOY_DEVICE
+#define TOY_DEVICE "cpu"
+#endif
+
 enum { TOY_BLOCKS = 5, TOY_D = 96, TOY_H = 160, TOY_IN = 1400, TOY_ROWS = 7, TOY_TAPS = 6, TOY_MAX_TENSORS = 64, TOY_KEEP_STATE = 1000 };
 enum { TOY_PREPARE, TOY_STEP, TOY_PASSES };
 
@@ -153,6 +158,10 @@ static void toy_write(const char *path, const char *drop, const char *misshape) 
         if (drop == NULL || strcmp(drop, file.tensor[i].name) != 0)
             toy_write_data(out, &file.tensor[i], toy_seed + (uint64_t)i + 1);
     CHECK(fclose(out) == 0);
+}
+
+static inline bool toy_is_on_host(void) {
+    return strcmp(TOY_DEVICE, "cpu") == 0;
 }
 
 /* A path that the test process has for itself; removed by toy_remove. */
