@@ -6,17 +6,19 @@
 #include "device/cuda/kernels/attention.h"
 #include "device/cuda/kernels/conv.h"
 #include "device/cuda/kernels/elementwise.h"
+#include "device/cuda/kernels/epilogue.h"
 #include "device/cuda/kernels/layouts.h"
 #include "device/cuda/kernels/linear.h"
 #include "device/cuda/kernels/norms.h"
 #include "device/cuda/kernels/stamp.h"
 
-#define WO_CUDA_MODULE_LIST(X) X(attention) X(conv) X(elementwise) X(layouts) X(linear) X(norms) X(stamp)
+#define WO_CUDA_MODULE_LIST(X) X(attention) X(conv) X(elementwise) X(epilogue) X(layouts) X(linear) X(norms) X(stamp)
 
 #define WO_CUDA_KERNEL_LIST(X)   \
     WO_CUDA_ATTENTION_LIST(X)    \
     WO_CUDA_CONV_LIST(X)         \
     WO_CUDA_ELEMENTWISE_LIST(X)  \
+    WO_CUDA_EPILOGUE_LIST(X)     \
     WO_CUDA_LAYOUTS_LIST(X)      \
     WO_CUDA_LINEAR_LIST(X)       \
     WO_CUDA_NORMS_LIST(X)        \
