@@ -1,6 +1,6 @@
 /* float32 attention for any head_dim, by fused multiply-adds: for runs that are compared with a reference. A block makes 64 queries and up
  * to 128 columns of o; thread (ty, tx) of 16 x 16 has queries 4 ty .. 4 ty + 3, keys tx + 16 j, and columns 4 tx .. 4 tx + 3 of each 64.
- * Sums of o begin anew every 32 keys and are added once, so that long ones stay exact. */
+ * Sums of a score begin anew every 4 columns and those of o every 32 keys, and are added once, so that long ones stay exact. */
 #ifndef WO_DEVICE_CUDA_KERNELS_ATTENTION_FLOAT_CUH
 #define WO_DEVICE_CUDA_KERNELS_ATTENTION_FLOAT_CUH
 
@@ -43,8 +43,8 @@ TILE_INLINE float4 float_load4(const float *from) {
     return *(const float4 *)from;
 }
 
-TILE_INLINE float float_dot(float4 a, float4 b, float sum) {
-    return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+TILE_INLINE float float_dot(float4 a, float4 b) {
+    return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, a.x * b.x)));
 }
 
 /* s += q k^T over one piece. */
@@ -61,7 +61,7 @@ TILE_INLINE void float_scores(float (&s)[4][4], const float_space &space) {
             float4 k = float_load4(&space.rows[1][tx + 16 * j][d]);
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                s[i][j] = float_dot(q[i], k, s[i][j]);
+                s[i][j] += float_dot(q[i], k);
         }
     }
 }
@@ -73,9 +73,8 @@ TILE_INLINE void float_bias(float (&s)[4][4], const wo_cuda_attention_args &a, c
     for (int i = 0; i < 4; i++)
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            s[i][j] *= a.factor;
-            if (a.relative != nullptr)
-                s[i][j] += space.bias[float_tile::ROWS - 1 + tx + 16 * j - (4 * ty + i)];
+            float of_difference = a.relative != nullptr ? space.bias[float_tile::ROWS - 1 + tx + 16 * j - (4 * ty + i)] : 0.0f;
+            s[i][j] = fmaf(s[i][j], a.factor, of_difference);
             if (attention_is_last(a, first_key))
                 s[i][j] = attention_bias_last(a, s[i][j], first_key + tx + 16 * j);
         }

@@ -40,7 +40,7 @@ TILE_INLINE bool attention_is_biased(const wo_cuda_attention_args &a, int first_
 
 /* A score among the last keys: the last one has a bias, and what is behind it counts nothing. */
 TILE_INLINE float attention_bias_last(const wo_cuda_attention_args &a, float score, int key) {
-    score += key == a.keys - 1 ? a.last_key_bias : 0.0f;
+    score = __fadd_rn(score, key == a.keys - 1 ? a.last_key_bias : 0.0f);
     return key < a.keys ? score : -ATTENTION_INFINITY;
 }
 
@@ -57,20 +57,23 @@ TILE_INLINE void attention_begin(attention_softmax &m) {
     m.sum[0] = m.sum[1] = 0.0f;
 }
 
-/* Scores from the products of a block that is biased. bias: the table of the warp's rows, where row 0 and key 0 meet. */
+/* Scores from the products of a block that is biased. bias: the table of the warp's rows, where row 0 and key 0 meet. Roundings are spelt out,
+ * so that kernels that take different ways to a tile give the same bits. */
 TILE_INLINE void attention_bias_tile(attention_scores &s, const wo_cuda_attention_args &a, const float *bias, int first_key) {
     const int column = threadIdx.x % 4 * 2, row = threadIdx.x % 32 / 4;
-#pragma unroll
-    for (int n = 0; n < WO_CUDA_ATTENTION_KEYS / 8; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-            s[n][e] *= a.factor;
-    if (a.relative != nullptr)
+    if (a.relative != nullptr) {
 #pragma unroll
         for (int n = 0; n < WO_CUDA_ATTENTION_KEYS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                s[n][e] += bias[n * 8 + column + e % 2 - (row + e / 2 * 8)];
+                s[n][e] = fmaf(s[n][e], a.factor, bias[n * 8 + column + e % 2 - (row + e / 2 * 8)]);
+    } else {
+#pragma unroll
+        for (int n = 0; n < WO_CUDA_ATTENTION_KEYS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                s[n][e] = __fmul_rn(s[n][e], a.factor);
+    }
     if (attention_is_last(a, first_key))
 #pragma unroll
         for (int n = 0; n < WO_CUDA_ATTENTION_KEYS / 8; n++)
