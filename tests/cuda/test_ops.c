@@ -1,0 +1,91 @@
+/* Every case of csrc/tests/op_cases.h on own kernels, whose PTX runs in the interpreter: within its bound of the definition in float64, for both targets,
+ * under several schedules of warps and arrivals of cp.async, from aligned and from unaligned tensors. All checks of the interpreter are on. And every
+ * kernel that an operation may launch has run. */
+#include "op_card.h"
+#include "tests/op_reference.h"
+
+#include <time.h>
+
+/* Tensor cores round attention's weights to bfloat16: up to 2^-9 of each value. */
+static double bound_of(const op_case *c) {
+    return c->op == OP_attention && c->x == WO_BF16 && c->n[1] > 1 ? 8e-3 : c->bound;
+}
+
+/* Schedule 0 switches warps at barriers only. Others may leave bits alone: an order of sums is the kernel's, not the schedule's. */
+enum { SCHEDULES = 3 };
+
+static void test_a_case_agrees_with_float64_under_every_schedule(const op_case *c, int target) {
+    char where[64];
+    op_call call = op_build(c);
+    double *wanted[2] = {op_wanted(&call, 0), op_wanted(&call, 1)};
+    unsigned char *bits[2] = {NULL, NULL};
+    for (int schedule = 0; schedule < SCHEDULES; schedule++)
+        for (int shifts = 0; shifts < 2; shifts++) {
+            card_shifts = shifts != 0;
+            card->set_seed((uint64_t)schedule, 0);
+            op_run(&call);
+            snprintf(where, sizeof where, "compute_%d, schedule %d, %s", target, schedule, shifts ? "unaligned" : "aligned");
+            for (int i = 0; i < call.outs; i++) {
+                op_check(c, bound_of(c), where, &call.out[i], wanted[i]);
+                size_t bytes = wo_tensor_bytes(&call.out[i]);
+                if (bits[i] == NULL)
+                    bits[i] = memcpy(malloc(bytes), call.out[i].data, bytes);
+                CHECK(memcmp(bits[i], call.out[i].data, bytes) == 0);
+            }
+        }
+    for (int i = 0; i < 2; i++) {
+        free(wanted[i]);
+        free(bits[i]);
+    }
+    op_release_all();
+}
+
+/* Launched by the device itself, not by an operation. */
+static bool is_of_the_device(const char *kernel) {
+    return strcmp(kernel, "wo_stamp") == 0 || strncmp(kernel, "wo_convert", 10) == 0;
+}
+
+static void test_every_kernel_has_run(void) {
+    static const char *const kernels[] = {
+#define KERNEL_NAME(module, entry) "wo_" #entry,
+        WO_CUDA_KERNEL_LIST(KERNEL_NAME)
+#undef KERNEL_NAME
+    };
+    for (int i = 0; i < WO_CUDA_KERNELS; i++)
+        if (!is_of_the_device(kernels[i]) && card->kernel(kernels[i]).launches == 0) {
+            fprintf(stderr, "%s was never launched\n", kernels[i]);
+            exit(1);
+        }
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int main(int argc, char **argv) {
+    const char *only = argc > 1 ? argv[1] : NULL; /* an operation */
+    const bool verbose = getenv("VERBOSE") != NULL;
+    int count = 0;
+    for (int target = 80; target <= 120; target += 40) {
+        card_open(target);
+        for (int i = 0; i < OP_CASES; i++) {
+            char text[256];
+            const op_case *c = &op_cases[i];
+            if ((c->flags & OP_SLOW) != 0 || (only != NULL && strcmp(only, op_name(c->op)) != 0))
+                continue;
+            double began = now();
+            test_a_case_agrees_with_float64_under_every_schedule(c, target);
+            op_describe(c, text, sizeof text);
+            if (verbose)
+                printf("compute_%d %s: %.2f s\n", target, text, now() - began);
+            count++;
+        }
+        if (only == NULL)
+            test_every_kernel_has_run();
+        card_close();
+    }
+    printf("%d cases on own kernels: ok\n", count);
+    return 0;
+}
