@@ -8,6 +8,7 @@
 struct wo_dnn_plan {
     wo_dnn_plan *next;
     char name[sizeof((wo_dnn_problem *)0)->name], choice[160];
+    int64_t workspace;
     wo_dnn_desc desc; /* NULL: there is none for this problem */
 };
 
@@ -211,13 +212,14 @@ static wo_dnn_desc make_configuration(wo_dnn_builder *b, wo_dnn_desc graph, cons
 
 /* ---- plans ---- */
 
-/* Finishing a plan may compile it. */
-static void finish_plan(wo_dnn_builder *b, wo_dnn_desc plan) {
+/* Finishing a plan may compile it. Returns its workspace. */
+static int64_t finish_plan(wo_dnn_builder *b, wo_dnn_desc plan) {
     int64_t workspace = 0;
     wo_dnn_finish(b, plan);
     get(b, plan, WO_DNN_EXECUTION_PLAN_WORKSPACE_SIZE, WO_DNN_TYPE_INT64, 1, &workspace);
-    if (workspace > 0)
-        note(b, WO_DNN_NOT_SUPPORTED, "the engine wants workspace");
+    if (workspace > WO_DNN_WORKSPACE)
+        note(b, WO_DNN_NOT_SUPPORTED, "the engine wants more workspace than a call has");
+    return workspace;
 }
 
 /* The plan outlives the builder. */
@@ -230,12 +232,12 @@ static wo_dnn_desc keep(wo_dnn_builder *b, wo_dnn_desc plan) {
     return NULL;
 }
 
-static wo_dnn_desc make_plan(wo_dnn_builder *b, const wo_dnn_problem *p, wo_dnn_choice *choice) {
+static wo_dnn_desc make_plan(wo_dnn_builder *b, const wo_dnn_problem *p, wo_dnn_choice *choice, int64_t *workspace) {
     choose(b, p->graph(b, p->canonical), p->engine, choice);
     wo_dnn_desc configuration = make_configuration(b, p->graph(b, p->shape), choice), plan = wo_dnn_new(b, WO_DNN_EXECUTION_PLAN);
     aim(b, plan, WO_DNN_EXECUTION_PLAN_HANDLE, WO_DNN_EXECUTION_PLAN_DEVICEPROP);
     wo_dnn_set_desc(b, plan, WO_DNN_EXECUTION_PLAN_ENGINE_CONFIG, configuration);
-    finish_plan(b, plan);
+    *workspace = finish_plan(b, plan);
     return plan;
 }
 
@@ -243,15 +245,15 @@ static void key_of(const wo_dnn *dnn, const wo_dnn_problem *p, char *key, size_t
     snprintf(key, bytes, "cudnn %zu nvrtc %d %s %s", dnn->version, dnn->nvrtc_version, dnn->card, p->name);
 }
 
-static void store(wo_dnn_builder *b, const wo_dnn_problem *p, wo_dnn_desc plan, const char *choice) {
-    wo_plan_record r = {0};
+static void store(wo_dnn_builder *b, const wo_dnn_problem *p, wo_dnn_desc plan, const wo_dnn_plan *out) {
+    wo_plan_record r = {.workspace = out->workspace};
     int64_t bytes = get(b, plan, WO_DNN_EXECUTION_PLAN_JSON, WO_DNN_TYPE_CHAR, 0, NULL);
     r.text = bytes > 0 ? malloc((size_t)bytes) : NULL;
     if (r.text == NULL)
         return;
     r.bytes = (size_t)get(b, plan, WO_DNN_EXECUTION_PLAN_JSON, WO_DNN_TYPE_CHAR, bytes, r.text);
     key_of(b->dnn, p, r.key, sizeof r.key);
-    snprintf(r.choice, sizeof r.choice, "%s", choice);
+    snprintf(r.choice, sizeof r.choice, "%s", out->choice);
     if (r.bytes > 0 && r.bytes <= (size_t)bytes)
         wo_plan_cache_store(&r);
     free(r.text);
@@ -271,7 +273,7 @@ static bool restore(const wo_dnn *dnn, const wo_dnn_problem *p, wo_dnn_plan *out
         wo_dnn_desc plan = wo_dnn_new(&b, WO_DNN_EXECUTION_PLAN);
         aim(&b, plan, WO_DNN_EXECUTION_PLAN_HANDLE, WO_DNN_EXECUTION_PLAN_DEVICEPROP);
         wo_dnn_set(&b, plan, WO_DNN_EXECUTION_PLAN_JSON, WO_DNN_TYPE_CHAR, (int64_t)r.bytes, r.text);
-        finish_plan(&b, plan);
+        out->workspace = finish_plan(&b, plan);
         out->desc = keep(&b, plan);
         snprintf(out->choice, sizeof out->choice, "%s", r.choice);
         wo_dnn_builder_fini(&b);
@@ -288,10 +290,10 @@ static void fill_plan(wo_dnn *dnn, const wo_dnn_problem *p, wo_dnn_plan *out) {
     if (disk && restore(dnn, p, out))
         return;
     wo_dnn_builder_init(&b, dnn);
-    wo_dnn_desc plan = make_plan(&b, p, &choice);
+    wo_dnn_desc plan = make_plan(&b, p, &choice, &out->workspace);
     wo_dnn_choice_describe(&choice, out->choice, sizeof out->choice);
     if (disk && b.status == WO_DNN_SUCCESS)
-        store(&b, p, plan, out->choice);
+        store(&b, p, plan, out);
     out->desc = keep(&b, plan);
     if (out->desc == NULL) {
         snprintf(dnn->problem, sizeof dnn->problem, "%s", b.problem);
@@ -335,6 +337,10 @@ const char *wo_dnn_plan_choice(const wo_dnn_plan *plan) {
     return plan->choice;
 }
 
+int64_t wo_dnn_plan_workspace(const wo_dnn_plan *plan) {
+    return plan->workspace;
+}
+
 const char *wo_dnn_problem_text(const wo_dnn *dnn) {
     return dnn->problem;
 }
@@ -342,13 +348,12 @@ const char *wo_dnn_problem_text(const wo_dnn *dnn) {
 /* ---- running ---- */
 
 static wo_dnn_status execute(wo_stream *s, wo_dnn *dnn, const wo_dnn_run *run, char *problem, size_t bytes) {
-    void *no_workspace = NULL;
     wo_dnn_builder b;
     wo_dnn_builder_init(&b, dnn);
     wo_dnn_desc pack = wo_dnn_new(&b, WO_DNN_VARIANT_PACK);
     wo_dnn_set(&b, pack, WO_DNN_VARIANT_PACK_UNIQUE_IDS, WO_DNN_TYPE_INT64, run->count, run->ids);
     wo_dnn_set(&b, pack, WO_DNN_VARIANT_PACK_DATA_POINTERS, WO_DNN_TYPE_VOID_PTR, run->count, run->pointers);
-    wo_dnn_set(&b, pack, WO_DNN_VARIANT_PACK_WORKSPACE, WO_DNN_TYPE_VOID_PTR, 1, &no_workspace);
+    wo_dnn_set(&b, pack, WO_DNN_VARIANT_PACK_WORKSPACE, WO_DNN_TYPE_VOID_PTR, 1, &run->workspace);
     wo_dnn_finish(&b, pack);
     if (b.status == WO_DNN_SUCCESS)
         note(&b, dnn->api->set_stream(dnn->handle, wo_cuda_raw_stream(s)), "choosing the stream");

@@ -2,8 +2,8 @@
  * and a plan runs on a stream.
  *
  * A plan is an engine with its knobs. The engine is ours to say, by card and operation; its knobs are what cuDNN's heuristic has for it, asked for at
- * one canonical shape. Both are then pinned: with the plan on disk, and in the plan's name for a report. An engine is declined whose notes say that
- * it is not deterministic or computes in less than it was given, and one that wants workspace. No plan: own kernels.
+ * one canonical shape. Both are then pinned, with the plan on disk. An engine is declined whose notes say that it is not deterministic or computes in
+ * less than it was given, and one that wants more than WO_DNN_WORKSPACE bytes of workspace. No plan: own kernels.
  */
 #ifndef WO_DEVICE_CUDA_CUDNN_H
 #define WO_DEVICE_CUDA_CUDNN_H
@@ -69,11 +69,13 @@ typedef struct wo_dnn_plan wo_dnn_plan;
 /* The plan for the problem, made when it is first asked for (up to some seconds, for cuDNN compiles it; milliseconds from disk). NULL: there is none.
  * Any thread. The plan lives as long as dnn. */
 const wo_dnn_plan *wo_dnn_find(wo_dnn *dnn, const wo_dnn_problem *problem);
-/* What was chosen, as text; and what the last find that came back with NULL failed at. */
+/* What was chosen, as text, and bytes of workspace; and what the last find that came back with NULL failed at. */
 const char *wo_dnn_plan_choice(const wo_dnn_plan *plan);
+int64_t wo_dnn_plan_workspace(const wo_dnn_plan *plan);
 const char *wo_dnn_problem_text(const wo_dnn *dnn);
 
-enum { WO_DNN_POINTERS = 8 };
+/* Every call that cuDNN takes has as much; on sm_90 attention wants 256. */
+enum { WO_DNN_WORKSPACE = 1 << 16, WO_DNN_POINTERS = 8 };
 
 typedef struct wo_dnn_run {
     const char *op; /* for messages */
@@ -81,6 +83,7 @@ typedef struct wo_dnn_run {
     int count;
     int64_t ids[WO_DNN_POINTERS];
     void *pointers[WO_DNN_POINTERS]; /* device memory at multiples of 16 bytes, or host memory for tensors by value */
+    void *workspace;                 /* WO_DNN_WORKSPACE bytes */
 } wo_dnn_run;
 
 wo_status wo_dnn_enqueue(wo_stream *s, const wo_dnn_run *run, wo_error *err);

@@ -1,4 +1,4 @@
-/* Attention by cuDNN: one SDPA node, whose tensors have any strides, so tokens stay as the model has them, [S, H, D]. Workspace is 0.
+/* Attention by cuDNN: one SDPA node, whose tensors have any strides, so tokens stay as the model has them, [S, H, D].
  *
  * The engine is the one made for the card's generation. Knobs are asked for as if there were as many queries as keys, as in self-attention, so
  * that a query's bits do not hang on how many come with it.
@@ -78,7 +78,7 @@ bool wo_cudnn_takes_attention(const wo_cuda_device *d, const wo_attention_args *
 
 size_t wo_cudnn_attention_workspace(const wo_cuda_device *d, const wo_attention_args *args) {
     (void)d, (void)args;
-    return 0;
+    return WO_DNN_WORKSPACE;
 }
 
 wo_status wo_cudnn_attention(wo_stream *s, const wo_attention_args *args, wo_error *err) {
@@ -87,7 +87,7 @@ wo_status wo_cudnn_attention(wo_stream *s, const wo_attention_args *args, wo_err
     wo_dnn_problem problem;
     float scale = args->scale;
     wo_dnn_run run = {.op = OP, .count = 5, .ids = {Q, K, V, O, SCALE},
-                      .pointers = {args->q.data, args->k.data, args->v.data, args->o.data, &scale}};
+                      .pointers = {args->q.data, args->k.data, args->v.data, args->o.data, &scale}, .workspace = args->workspace.data};
     if (wo_dnn_attention_problem(d->properties.sm, args, &problem, shapes))
         run.plan = wo_dnn_find(wo_cuda_dnn_of(d), &problem);
     if (run.plan == NULL)

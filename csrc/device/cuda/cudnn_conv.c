@@ -22,7 +22,8 @@
 enum { X = 1, W, B, R, Y, PRODUCT, BIASED };
 enum { LEAST_FLOPS_PER_BYTE = 1000, LEAST_CHANNELS = 64 };
 
-/* Engines of conv + bias + residual that use the card's own instructions; from cuDNN 9.28 on. -1: none. */
+/* Engines of conv + bias + residual that use the card's own instructions. Some versions' heuristics do not have the one for sm_90; then own kernels
+ * run. -1: none. */
 static int64_t engine_of(int sm) {
     return sm == 90 ? 4 : sm == 100 ? 9 : -1;
 }
@@ -127,10 +128,10 @@ static size_t gathered_bytes(const wo_conv_args *a) {
     return ((size_t)(a->out_frames + a->kt - 1) * frame_bytes(a) + 255) / 256 * 256;
 }
 
-/* The frames, and a bias of zeros for calls without one. */
+/* cuDNN's, the frames, and a bias of zeros for calls without one. */
 size_t wo_cudnn_conv_workspace(const wo_cuda_device *d, const wo_conv_args *args) {
     (void)d;
-    return gathered_bytes(args) + (size_t)args->w.shape[0] * sizeof(float);
+    return WO_DNN_WORKSPACE + gathered_bytes(args) + (size_t)args->w.shape[0] * sizeof(float);
 }
 
 static bool lie_in_order(const wo_conv_args *a) {
@@ -150,9 +151,9 @@ static wo_status gather(wo_stream *s, const wo_conv_args *a, void **x, wo_error 
     *x = unconst(a->frames[0]);
     if (lie_in_order(a))
         return WO_OK;
-    *x = a->workspace.data;
+    *x = (char *)a->workspace.data + WO_DNN_WORKSPACE;
     for (int32_t i = 0; i < a->out_frames + a->kt - 1; i++) {
-        char *to = (char *)a->workspace.data + (size_t)i * frame_bytes(a);
+        char *to = (char *)*x + (size_t)i * frame_bytes(a);
         if (a->frames[i] == NULL)
             WO_TRY(stream->zero(s, to, frame_bytes(a), err));
         else
@@ -166,7 +167,7 @@ static wo_status find_addends(wo_stream *s, const wo_conv_args *a, void **bias, 
     *bias = a->bias.data;
     *residual = a->residual.data;
     if (*bias == NULL) {
-        *bias = (char *)a->workspace.data + gathered_bytes(a);
+        *bias = (char *)a->workspace.data + WO_DNN_WORKSPACE + gathered_bytes(a);
         WO_TRY(s->device->stream->zero(s, *bias, (size_t)a->w.shape[0] * sizeof(float), err));
     }
     if (*residual == NULL) {
@@ -180,7 +181,7 @@ wo_status wo_cudnn_conv(wo_stream *s, const wo_conv_args *args, wo_error *err) {
     wo_cuda_device *d = wo_cuda_of(s);
     wo_dnn_conv_shape shape;
     wo_dnn_problem problem;
-    wo_dnn_run run = {.op = OP, .count = 5, .ids = {X, W, B, R, Y}};
+    wo_dnn_run run = {.op = OP, .count = 5, .ids = {X, W, B, R, Y}, .workspace = args->workspace.data};
     if (wo_dnn_conv_problem(d->properties.sm, args, &problem, &shape))
         run.plan = wo_dnn_find(wo_cuda_dnn_of(d), &problem);
     if (run.plan == NULL)

@@ -103,6 +103,16 @@ static bool fill_lt(library *l, wo_lt_api *api) {
     return whole;
 }
 
+/* NVRTC looks for this part of it by name, and before 13.1 not beside itself. What is loaded already is found by name. */
+static void load_builtins(const library *l) {
+    const char *slash = strrchr(l->path, '/');
+    char path[MAX_PATH + 64];
+    if (slash == NULL)
+        return;
+    snprintf(path, sizeof path, "%.*s/libnvrtc-builtins.so.%s", (int)(slash - l->path), l->path, l->version);
+    (void)dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+
 static bool fill_nvrtc(library *l, wo_nvrtc_api *api) {
     bool whole = true;
     int major = 0, minor = 0;
@@ -111,6 +121,7 @@ static bool fill_nvrtc(library *l, wo_nvrtc_api *api) {
         return false;
     snprintf(l->version, sizeof l->version, "%d.%d", major, minor);
     tables.nvrtc_version = major * 100 + minor;
+    load_builtins(l);
     return true;
 }
 

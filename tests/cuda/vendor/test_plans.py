@@ -1,0 +1,108 @@
+"""Every shape of every published model has a plan on every card that is promised, and each is the plan that was
+accepted. No card is needed: cuDNN makes plans for cards that it is told of."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from cuda.vendor.cards import CARDS, convolutions, problems
+from cuda.vendor.planning import ACCEPTED, CSRC, HERE, NEEDED, ask, build
+
+from wanoffload.cuda_libraries import library_folders
+
+# What a call has for cuDNN: WO_DNN_WORKSPACE of csrc/device/cuda/cudnn.h.
+WORKSPACE = 1 << 16
+CHOICE = re.compile(r"engine \d+, knobs( \d+=-?\d+)*, workspace (\d+)")
+SHORT = "attention 1560 1560 12 128"
+
+
+def missing(reason: str) -> None:
+    """A skip, or a failure where the libraries are expected, as in CI: WANOFFLOAD_EXPECT=cuda-libraries."""
+    if "cuda-libraries" in os.environ.get("WANOFFLOAD_EXPECT", "").split(","):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def folders() -> list[str]:
+    found = library_folders()
+    for name in ("libcudnn.so.9", "libnvrtc.so.13"):
+        if not any((Path(folder) / name).is_file() for folder in found):
+            missing(f"{name} is not installed; pip install {' '.join(NEEDED)}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def program(folders: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("gcc") is None:
+        missing("gcc is not installed")
+    return build(tmp_path_factory.mktemp("plans"))
+
+
+@pytest.fixture(scope="module")
+def accepted() -> dict[str, object]:
+    return json.loads(ACCEPTED.read_text())
+
+
+def test_the_vendor_headers_agree_with_our_declarations(folders: list[str]) -> None:
+    headers = [str(Path(folder).parent / "include") for folder in folders] + ["/usr/local/cuda/include"]
+    present = [name for name in headers if Path(name).is_dir()]
+    for name in ("cublasLt.h", "cudnn.h", "nvrtc.h", "crt/host_defines.h"):
+        if not any((Path(folder) / name).is_file() for folder in present):
+            missing(f"{name} is not installed; it comes with the CUDA toolkit and pip install {' '.join(NEEDED)}")
+    command = ["gcc", "-std=c11", "-fsyntax-only", "-Wall", f"-I{CSRC}", *(f"-isystem{name}" for name in present)]
+    done = subprocess.run([*command, str(HERE / "vendor_abi.c")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CARDS)
+def test_every_plan_is_the_accepted_one(
+    name: str, program: Path, folders: list[str], accepted: dict[str, object]
+) -> None:
+    versions, choices = ask(program, folders, CARDS[name], problems())
+    if versions != accepted["libraries"]:
+        missing(f"the accepted plans are of {accepted['libraries']}, but here is {versions}; pip install {NEEDED}")
+    assert choices == accepted[name]
+
+
+def test_accepted_plans_exist_and_stay_within_their_workspace(accepted: dict[str, object]) -> None:
+    for name in CARDS:
+        choices = accepted[name]
+        assert isinstance(choices, dict)
+        assert list(choices) == problems()
+        for problem, choice in choices.items():
+            found = CHOICE.fullmatch(choice)
+            assert choice == "own" or (found is not None and int(found[2]) <= WORKSPACE), f"{name}, {problem}: {choice}"
+            assert problem.startswith("conv") or found is not None, f"{name}: {problem} is left to own kernels"
+
+
+def test_only_wide_convolutions_of_cards_with_instructions_of_their_own_are_taken(accepted: dict[str, object]) -> None:
+    taken = {name: {p for p in convolutions() if accepted[name][p] != "own"} for name in CARDS}  # type: ignore[index]
+    wide = {p for p in convolutions() if re.search(r"(192|384) 384 3 3 3$", p)}
+    assert taken == {name: wide if card.sm == 90 else set() for name, card in CARDS.items()}
+
+
+def test_a_card_without_the_wanted_engine_has_no_plan(program: Path, folders: list[str]) -> None:
+    _, choices = ask(program, folders, CARDS["rtx4090"], [SHORT], sm=90)
+    assert choices[SHORT].startswith("none: the heuristic does not have the wanted engine")
+
+
+def test_an_unknown_card_is_left_to_own_kernels(program: Path, folders: list[str]) -> None:
+    _, choices = ask(program, folders, CARDS["rtx4090"], [SHORT], sm=75)
+    assert choices == {SHORT: "own"}
+
+
+def test_queries_in_portions_get_the_engine_and_knobs_of_all(program: Path, folders: list[str]) -> None:
+    wanted = [f"attention {queries} 4096 12 128" for queries in (4096, 1024, 77)]
+    for name in ("rtx4090", "h200", "rtx5090"):
+        _, choices = ask(program, folders, CARDS[name], wanted)
+        assert set(choices) == set(wanted)
+        assert CHOICE.fullmatch(choices[wanted[0]])
+        assert len(set(choices.values())) == 1
