@@ -80,9 +80,9 @@ typedef u32 (*compare_fn)(warp *w, const ins *i);
 typedef struct lane_table {
     const lane_fn *lane;
     const compare_fn *compare;
-    void (*mma)(f32 c[4][LANES], const f32 (*a)[16], const f32 (*b)[8], int depth);
-    void (*spread_a)(f32 (*a)[16], const u32 *regs[4], int bf16, int registers);
-    void (*spread_b)(f32 (*b)[8], const u32 *regs[2], int bf16, int registers);
+    void (*halves)(f32 low[LANES], f32 high[LANES], const u32 reg[LANES], bool bf16);
+    void (*mma)(f32 c[4][LANES], const f32 (*a)[LANES], const f32 (*b)[LANES], int blocks, int per);
+    int (*shadow)(block *b, const u64 at[LANES], u32 units, bool write, u32 now, u32 me);
 } lane_table;
 lane_table ptxsim_lane_table(void);
 
@@ -176,7 +176,7 @@ typedef struct copy { /* one cp.async of a warp */
 
 struct warp {
     block *b;
-    unsigned char *file;
+    unsigned char *file_memory, *file; /* file: the aligned part */
     const unsigned char *pool;
     u32 *valid;
     unsigned char *local, *local_known; /* [lane][local_bytes] */

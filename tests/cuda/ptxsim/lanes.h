@@ -83,40 +83,58 @@ PTXSIM_TEST_OPS(X)
 #undef X
 #undef PTXSIM_COMPARE
 
-/* c[0..3] of the fragment += a[16][k] * b[k][8], in the order of k, each product and sum rounded to float (products of halves are exact).
- * The fragments' rows are laid out as columns so that 16 rows are one vector. */
-static void TAG(mma)(f32 c[4][LANES], const f32 (*a)[16], const f32 (*b)[8], int depth) {
-    f32 sum[8][16];
-    PTXSIM_LOOP for (int r = 0; r < 4; r++) sum[(l & 3) * 2 + (r & 1)][(l >> 2) + (r >> 1) * 8] = c[r][l];
-    for (int n = 0; n < 8; n += 4)
-        for (int k = 0; k < depth; k++)
-            for (int j = n; j < n + 4; j++) {
-                const f32 factor = b[k][j];
-                for (int m = 0; m < 16; m++) sum[j][m] += a[k][m] * factor;
-            }
-    PTXSIM_LOOP for (int r = 0; r < 4; r++) c[r][l] = sum[(l & 3) * 2 + (r & 1)][(l >> 2) + (r >> 1) * 8];
+/* Two halves of each lane's register as floats. */
+static void TAG(halves)(f32 low[LANES], f32 high[LANES], const u32 reg[LANES], bool bf16) {
+    if (bf16) PTXSIM_LOOP low[l] = as_f32(reg[l] << 16), high[l] = as_f32(reg[l] & 0xffff0000u);
+    else PTXSIM_LOOP low[l] = from_f16((u16)reg[l]), high[l] = from_f16((u16)(reg[l] >> 16));
 }
-static void TAG(spread_a)(f32 (*a)[16], const u32 *regs[4], int bf16, int registers) {
-    for (int r = 0; r < registers; r++) {
-        f32 low[LANES], high[LANES];
-        if (bf16) PTXSIM_LOOP low[l] = as_f32(regs[r][l] << 16), high[l] = as_f32(regs[r][l] & 0xffff0000u);
-        else PTXSIM_LOOP low[l] = from_f16((u16)regs[r][l]), high[l] = from_f16((u16)(regs[r][l] >> 16));
+/* c += a * b for a 16 x 8 tile in the order of k; products and sums are rounded to float, and products of halves are exact. Lane 4 g + t of c[r] is row
+ * g + 8 (r / 2), column 2 t + r % 2. a and b hold `per` values of each register: number k = (step, t, h) finds rows g in lanes 4 g + t of
+ * a[2 step * per + h], rows g + 8 in those of a[(2 step + 1) * per + h], column j in lane 4 j + t of b[step * per + h]. The sums are kept as columns
+ * of 16 rows. */
+static void TAG(mma)(f32 c[4][LANES], const f32 (*a)[LANES], const f32 (*b)[LANES], int steps, int per) {
+    vector sum[8];
+    for (int t = 0; t < 4; t++)
+        for (int r = 0; r < 2; r++) COLUMN(sum[2 * t + r], c[r], c[r + 2], t);
+    for (int step = 0; step < steps; step++)
         for (int t = 0; t < 4; t++)
-            for (int g = 0; g < 8; g++) {
-                a[t * 2 + (r >> 1) * 8][g + (r & 1) * 8] = low[g * 4 + t];
-                a[t * 2 + (r >> 1) * 8 + 1][g + (r & 1) * 8] = high[g * 4 + t];
+            for (int h = 0; h < per; h++) {
+                vector column;
+                COLUMN(column, a[2 * step * per + h], a[(2 * step + 1) * per + h], t);
+                const f32 *row = b[step * per + h] + t;
+                for (int j = 0; j < 8; j++) sum[j] += column * row[4 * j];
             }
+    for (int r = 0; r < 2; r++)
+        for (int q = 0; q < 4; q++) {
+            const vector x = SHUFFLE(sum[r], sum[r + 2], pairs_of[q]), y = SHUFFLE(sum[r + 4], sum[r + 6], pairs_of[q]), z = SHUFFLE(x, y, fours);
+            memcpy(c[r + (q >> 1) * 2] + (q & 1) * 16, &z, sizeof(z));
+        }
+}
+
+/* What memory.c asks of an access of 2 * units bytes by each lane; the first lane that may not, or -1. */
+#define PTXSIM_SHADOW(units)                                                                                                                       \
+    PTXSIM_LOOP {                                                                                                                                  \
+        u32 *wrote = s->wrote + at[l] / 2, *read = s->read + at[l] / 2, bad = 0;                                                                   \
+        if (write) {                                                                                                                               \
+            for (int k = 0; k < units; k++) bad |= (wrote[k] == GAP) | ((wrote[k] >= now) & (wrote[k] != me)) | ((read[k] >= now) & (read[k] != me)); \
+            if (bad) return l;                                                                                                                     \
+            for (int k = 0; k < units; k++) wrote[k] = me;                                                                                         \
+        } else {                                                                                                                                   \
+            for (int k = 0; k < units; k++) bad |= !((wrote[k] - FIRST_TAG < now - FIRST_TAG) | (wrote[k] == me));                                 \
+            if (bad) return l;                                                                                                                     \
+            for (int k = 0; k < units; k++) read[k] = (read[k] >= now) & (read[k] != me) ? now | MANY : me;                                        \
+        }                                                                                                                                          \
+    }                                                                                                                                              \
+    return -1;
+static int TAG(shadow)(block *s, const u64 at[LANES], u32 units, bool write, u32 now, u32 me) {
+    switch (units) {
+    case 1: PTXSIM_SHADOW(1)
+    case 2: PTXSIM_SHADOW(2)
+    case 4: PTXSIM_SHADOW(4)
+    default: PTXSIM_SHADOW(8)
     }
 }
-static void TAG(spread_b)(f32 (*b)[8], const u32 *regs[2], int bf16, int registers) {
-    for (int r = 0; r < registers; r++) {
-        f32 low[LANES], high[LANES];
-        if (bf16) PTXSIM_LOOP low[l] = as_f32(regs[r][l] << 16), high[l] = as_f32(regs[r][l] & 0xffff0000u);
-        else PTXSIM_LOOP low[l] = from_f16((u16)regs[r][l]), high[l] = from_f16((u16)(regs[r][l] >> 16));
-        for (int t = 0; t < 4; t++)
-            for (int g = 0; g < 8; g++) b[t * 2 + r * 8][g] = low[g * 4 + t], b[t * 2 + r * 8 + 1][g] = high[g * 4 + t];
-    }
-}
+#undef PTXSIM_SHADOW
 
 static const lane_fn TAG(lane_fns)[LANE_IDS] = {
 #define X(id, ...) TAG(id),
@@ -128,7 +146,7 @@ static const compare_fn TAG(compare_fns)[TEST_IDS] = {
     PTXSIM_TEST_OPS(X)
 #undef X
 };
-static const lane_table TAG(table) = {TAG(lane_fns), TAG(compare_fns), TAG(mma), TAG(spread_a), TAG(spread_b)};
+static const lane_table TAG(table) = {TAG(lane_fns), TAG(compare_fns), TAG(halves), TAG(mma), TAG(shadow)};
 
 #undef PTXSIM_LOOP
 #undef PTXSIM_STORE

@@ -95,28 +95,25 @@ bool ptxsim_step_ldmatrix(warp *w, const ins *i, u32 exec) {
     return true;
 }
 
-static void tf32_fragments(warp *w, const ins *i, int first_a, int first_b, f32 (*a)[16], f32 (*b)[8]) {
-    for (int l = 0; l < LANES; l++) {
-        for (int r = 0; r < 4; r++) a[(l & 3) + (r >> 1) * 4][(l >> 2) + (r & 1) * 8] = as_f32(((u32 *)lanes(w, i->o[first_a + r]))[l] & ~0x1fffu);
-        for (int r = 0; r < 2; r++) b[(l & 3) + r * 4][l >> 2] = as_f32(((u32 *)lanes(w, i->o[first_b + r]))[l] & ~0x1fffu);
+static void fragments(warp *w, const ins *i, int first, int registers, f32 (*out)[LANES]) {
+    for (int r = 0; r < registers; r++) {
+        const u32 *reg = lanes(w, i->o[first + r]);
+        if (i->type2 != T_tf32) w->b->table->halves(out[2 * r], out[2 * r + 1], reg, i->type2 == T_bf16);
+        else for (int l = 0; l < LANES; l++) out[r][l] = as_f32(reg[l] & ~0x1fffu);
     }
 }
 bool ptxsim_step_mma(warp *w, const ins *i, u32 exec) {
-    const int results = i->vector, of_a = i->width, tf32 = i->type2 == T_tf32, of_b = of_a / 2, first_b = results + of_a, first_c = first_b + of_b;
-    const lane_table *table = w->b->table;
-    f32 a[16][16], b[16][8], c[4][LANES];
-    if (!ptxsim_need(w, i, exec, results, first_c, "a matrix")) return false;
-    const u32 *regs_a[4], *regs_b[2];
-    for (int k = 0; k < of_a; k++) regs_a[k] = lanes(w, i->o[results + k]);
-    for (int k = 0; k < of_b; k++) regs_b[k] = lanes(w, i->o[first_b + k]);
-    if (tf32) tf32_fragments(w, i, results, first_b, a, b);
-    else table->spread_a(a, regs_a, i->type2 == T_bf16, of_a), table->spread_b(b, regs_b, i->type2 == T_bf16, of_b);
+    const int results = i->vector, of_a = i->width, of_b = of_a / 2, first_b = results + of_a, first_c = first_b + of_b;
+    f32 a[8][LANES], b[4][LANES], c[4][LANES];
+    if (!ptxsim_need(w, i, exec, results, of_a + of_b + results, "a matrix")) return false;
+    fragments(w, i, results, of_a, a);
+    fragments(w, i, first_b, of_b, b);
     if (i->type == T_f32)
         for (int k = 0; k < 4; k++) memcpy(c[k], lanes(w, i->o[first_c + k]), sizeof(c[k]));
     else
         for (int l = 0; l < LANES; l++)
             for (int k = 0; k < 4; k++) c[k][l] = from_f16((u16)(((u32 *)lanes(w, i->o[first_c + k / 2]))[l] >> (k & 1) * 16));
-    table->mma(c, (const f32(*)[16])a, (const f32(*)[8])b, tf32 || of_a == 2 ? 8 : 16);
+    w->b->table->mma(c, (const f32(*)[LANES])a, (const f32(*)[LANES])b, of_b, i->type2 == T_tf32 ? 1 : 2);
     for (int k = 0; k < results; k++) {
         u32 *d = lanes(w, i->o[k]);
         if (i->type == T_f32) memcpy(d, c[k], sizeof(c[k]));

@@ -12,7 +12,7 @@ bool ptxsim_addresses(warp *w, const ins *i, operand base, u8 base_bytes, u64 of
     const u64 *full = lanes(w, base);
     u32 missing = a->exec & ~w->valid[base.valid];
     if (missing) return ptxsim_report_lane(w, i, __builtin_ctz(missing), "an address depends on a register that was never written");
-    if (base_bytes == 4) for (int l = 0; l < LANES; l++) a->at[l] = narrow[l] + offset;
+    if (base_bytes == 4) for (int l = 0; l < LANES; l++) a->at[l] = (u32)(narrow[l] + (u32)offset); /* wraps as on the card: nvcc makes use of it */
     else for (int l = 0; l < LANES; l++) a->at[l] = full[l] + offset;
     if (a->exec != EVERY_LANE) { /* who does not take part repeats somebody who does, so that loops need no mask */
         u64 same = a->at[__builtin_ctz(a->exec)];
@@ -104,21 +104,14 @@ static bool shadow_complaint(warp *w, const ins *i, const access *a, int l) {
 bool ptxsim_shadow_access(warp *w, const ins *i, const access *a) {
     block *b = w->b;
     const u32 now = b->epoch << 6, me = shadow_tag(w);
-    const u64 units = a->bytes / 2;
-    for (int l = 0; l < LANES; l++) {
-        u32 *wrote = b->wrote + a->at[l] / 2, *read = b->read + a->at[l] / 2, bad = 0;
-        if (!units) { /* one byte of two: who uses the other byte is not known, so there is no look for races */
-            if (*wrote & PENDING || *wrote == GAP || (!a->write && *wrote == UNWRITTEN)) return shadow_complaint(w, i, a, l);
-            if (a->write) *wrote = me;
-        } else if (a->write) {
-            for (u64 k = 0; k < units; k++) bad |= (wrote[k] == GAP) | ((wrote[k] >= now) & (wrote[k] != me)) | ((read[k] >= now) & (read[k] != me));
-            if (bad) return shadow_complaint(w, i, a, l);
-            for (u64 k = 0; k < units; k++) wrote[k] = me;
-        } else {
-            for (u64 k = 0; k < units; k++) bad |= !((wrote[k] - FIRST_TAG < now - FIRST_TAG) | (wrote[k] == me));
-            if (bad) return shadow_complaint(w, i, a, l);
-            for (u64 k = 0; k < units; k++) read[k] = (read[k] >= now) & (read[k] != me) ? now | MANY : me;
-        }
+    if (a->bytes > 1) {
+        int l = b->table->shadow(b, a->at, a->bytes / 2, a->write, now, me);
+        return l < 0 || shadow_complaint(w, i, a, l);
+    }
+    for (int l = 0; l < LANES; l++) { /* one byte of two: who uses the other byte is not known, so there is no look for races */
+        u32 *wrote = b->wrote + a->at[l] / 2;
+        if (*wrote & PENDING || *wrote == GAP || (!a->write && *wrote == UNWRITTEN)) return shadow_complaint(w, i, a, l);
+        if (a->write) *wrote = me;
     }
     return true;
 }
@@ -127,9 +120,6 @@ bool ptxsim_claim(warp *w, const ins *i, const access *a) {
     if (!ptxsim_shadow_access(w, i, a)) return false;
     for (int l = 0; l < LANES; l++) ptxsim_shadow_set(w->b, a->at[l], a->bytes, PENDING | w->index);
     return true;
-}
-static int first_lane(u32 exec, u32 wrong) {
-    return __builtin_ctz(exec & wrong ? exec & wrong : exec);
 }
 static bool in_shared(warp *w, const ins *i, access *a) {
     block *b = w->b;
@@ -183,14 +173,24 @@ static bool in_local(warp *w, const ins *i, access *a) {
     }
     return true;
 }
-static bool in_bytes(warp *w, const ins *i, access *a, const unsigned char *start, u64 from, u64 end, const char *what) {
-    if (a->write) return ptxsim_report_lane(w, i, first_lane(a->exec, 0), "a write to %s", what);
+/* Memory that is only read: size bytes at the address origin, of which the first skipped ones belong to nothing. */
+typedef struct bytes_view {
+    const void *start;
+    u64 origin;
+    size_t skipped, size;
+} bytes_view;
+static bool in_bytes(warp *w, const ins *i, access *a, bytes_view v, const char *what) {
+    if (a->write) return ptxsim_report_lane(w, i, __builtin_ctz(a->exec), "a write to %s", what);
     for (int l = 0; l < LANES; l++) {
-        if (a->at[l] < from || a->at[l] + a->bytes > end || a->at[l] + a->bytes < a->at[l])
-            return ptxsim_report_lane(w, i, l, "%u bytes at %lld are outside %s", a->bytes, (long long)a->at[l], what);
-        a->host[l] = (unsigned char *)(uintptr_t)start + a->at[l];
+        const u64 at = a->at[l] - v.origin;
+        if (at < v.skipped || at > v.size || v.size - at < a->bytes)
+            return ptxsim_report_lane(w, i, l, "%u bytes at %lld are outside %s", a->bytes, (long long)at, what);
+        a->host[l] = (unsigned char *)(uintptr_t)v.start + at;
     }
     return true;
+}
+static bool in_image(warp *w, const ins *i, access *a, const char *what) {
+    return in_bytes(w, i, a, (bytes_view){w->b->m->image, WINDOW(W_MODULE), 64, w->b->m->image_bytes}, what);
 }
 /* Generic addresses: lanes of each window by themselves. */
 static bool in_any(warp *w, const ins *i, access *a) {
@@ -221,13 +221,11 @@ bool ptxsim_reach(warp *w, const ins *i, access *a, int space) {
             if (a->exec >> l & 1 && a->at[l] & (a->bytes - 1))
                 return ptxsim_report_lane(w, i, l, "an access of %u bytes at 0x%llx is not aligned", a->bytes, (unsigned long long)a->at[l]);
     switch (space) {
-    case SP_GLOBAL:
-        if (low_bits >> 60 == W_MODULE) return in_bytes(w, i, a, b->m->image - WINDOW(W_MODULE), WINDOW(W_MODULE) + 64, WINDOW(W_MODULE) + b->m->image_bytes, "the module's variables");
-        return in_global(w, i, a);
+    case SP_GLOBAL: return low_bits >> 60 == W_MODULE ? in_image(w, i, a, "the module's variables") : in_global(w, i, a);
     case SP_SHARED: return in_shared(w, i, a);
     case SP_LOCAL: return in_local(w, i, a);
-    case SP_CONST: return in_bytes(w, i, a, b->m->image - WINDOW(W_MODULE), WINDOW(W_MODULE) + 64, WINDOW(W_MODULE) + b->m->image_bytes, "constant memory");
-    default: return in_bytes(w, i, a, b->launch->params, 0, b->f->param_bytes, "the parameters");
+    case SP_CONST: return in_image(w, i, a, "constant memory");
+    default: return in_bytes(w, i, a, (bytes_view){b->launch->params, 0, 0, b->f->param_bytes}, "the parameters");
     }
 }
 

@@ -22,7 +22,7 @@ static void line_text(const ptxsim_module *m, u32 line, char *out, size_t room) 
 bool ptxsim_report_lane(warp *w, const ins *i, int lane, const char *format, ...) {
     const block *b = w->b;
     const ptxsim_module *m = b->m;
-    char where[320], text[120], source[80] = "", thread[48];
+    char where[448], text[120], source[80] = "", thread[48];
     const unsigned *n = b->launch->block;
     unsigned t = w->index * LANES + (unsigned)(lane < 0 ? 0 : lane);
     line_text(m, i->line, text, sizeof(text));

@@ -17,7 +17,7 @@ u64 ptxsim_random(block *b) { /* splitmix64 */
 static void free_block(block *b) {
     for (u32 k = 0; b->warp && k < b->warps; k++) {
         warp *w = &b->warp[k];
-        free(w->file), free(w->valid), free(w->local), free(w->local_known), free(w->copies);
+        free(w->file_memory), free(w->valid), free(w->local), free(w->local_known), free(w->copies);
     }
     free(b->warp), free(b->shared), free(b->wrote), free(b->read);
 }
@@ -35,12 +35,12 @@ static bool make_block(block *b) {
     bool ok = b->warp && b->shared && b->wrote && b->read;
     for (u32 k = 0; ok && k < b->warps; k++) {
         warp *w = &b->warp[k];
-        w->file = aligned_alloc(64, (register_bytes(b) + 63) / 64 * 64);
+        w->file_memory = calloc(1, register_bytes(b) + 64); /* calloc: of many registers only those in use become memory */
+        w->file = w->file_memory ? w->file_memory + (64 - (uintptr_t)w->file_memory % 64) : NULL;
         w->valid = malloc(b->m->valid_words * sizeof(u32));
         w->local = calloc(LANES, b->m->local_bytes), w->local_known = calloc(LANES, b->m->local_bytes);
         ok = w->file && w->valid && w->local && w->local_known;
         w->b = b, w->pool = b->m->pool, w->index = k;
-        if (ok) memset(w->file, 0, register_bytes(b));
     }
     return ok || ptxsim_report_block(b, "out of memory");
 }
@@ -136,6 +136,8 @@ static bool hang(block *b) {
         else other = &b->warp[k];
     return ptxsim_report_lane(w, w->barrier, -1, "barrier divergence: it waits for ever, warp %u has returned", other ? other->index : 0);
 }
+#define LONGEST_BLOCK ((u64)1 << 32) /* instructions; longer means for ever */
+
 /* The next warp that can run, at random or in order; -1: none. */
 static int choose(block *b) {
     u32 ready = 0;
@@ -146,13 +148,14 @@ static int choose(block *b) {
         if (b->warp[k].group_count && !b->warp[k].at_barrier && !n--) return (int)k;
 }
 bool ptxsim_block_run(block *b) {
+    const u64 end = b->report->instructions + LONGEST_BLOCK;
     for (;;) {
         int k = choose(b);
         if (k >= 0) {
             u64 r = b->launch->seed ? ptxsim_random(b) : 0;
-            b->left = b->launch->seed ? 1 + (r >> 8) % ((u64)1 << r % 10) : (u64)1 << 32; /* turns from 1 to 512 instructions, short ones as often as long ones */
+            b->left = b->launch->seed ? 1 + (r >> 8) % ((u64)1 << r % 10) : LONGEST_BLOCK; /* turns from 1 to 512 instructions, short ones as often as long ones */
             if (!ptxsim_warp_run(&b->warp[k])) return false;
-            if (!b->launch->seed && b->warp[k].group_count && !b->warp[k].at_barrier) return ptxsim_report_lane(&b->warp[k], &b->m->code[b->warp[k].groups[0].pc], -1, "does not end");
+            if (b->report->instructions >= end) return ptxsim_report_lane(&b->warp[k], &b->m->code[b->warp[k].groups[0].pc], -1, "does not end");
             if (!b->m->splits_barriers) continue;
         }
         bool waiting = false, any;
