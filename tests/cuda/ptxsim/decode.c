@@ -140,6 +140,7 @@ bool d_use_row(decoder *d, int row, const raw *const *sources) {
         if (!d_source(d, sources[k], ptxsim_rows[row].width[k + 1], k + 1)) return false;
     }
     i->sources = ptxsim_rows[row].sources;
+    if (i->rounding > R_rn) i->flags |= F_SLOW;
     i->fn.lane = ptxsim_lane_table().lane[row];
     return d_finish(d, K_LANE, 5);
 }
