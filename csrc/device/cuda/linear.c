@@ -56,10 +56,8 @@ wo_status wo_cuda_linear(wo_stream *s, const wo_linear_args *args, wo_error *err
                              .x_in_fours = wo_cuda_reads_in(4, args->x.data, args->x.dtype, k),
                              .w_in_fours = wo_cuda_reads_in(4, args->w.data, args->w.dtype, k),
                              .out = wo_cuda_output_of(&args->y, &args->bias, &args->other, args->epilogue)};
-    if (args->epilogue == WO_EPILOGUE_GATE) {
-        a.out.gate = args->gate.data;
-        a.out.rows_per_gate = (int32_t)(args->rows_per_gate < INT32_MAX ? args->rows_per_gate : INT32_MAX);
-    }
+    if (args->epilogue == WO_EPILOGUE_GATE)
+        wo_cuda_gate(&a.out, &args->gate, args->rows_per_gate);
     const wo_cuda_product_tile tile = choose_tile(args);
     return wo_cuda_launch_product(s, &tile, &a.out, &a, OP, err);
 }

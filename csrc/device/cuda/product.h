@@ -24,7 +24,7 @@ static inline int64_t wo_cuda_product_blocks(const wo_cuda_product_tile *tile, i
     return ((rows - 1) / tile->rows + 1) * ((columns - 1) / tile->columns + 1);
 }
 
-/* The output that all own products have; other is NULL when there is none. The caller adds the gate. */
+/* The output that all own products have; bias and other may have no data. The caller adds a gate by wo_cuda_gate. */
 static inline wo_cuda_output wo_cuda_output_of(const wo_tensor *y, const wo_tensor *bias, const wo_tensor *other, wo_epilogue epilogue) {
     const int64_t columns = y->shape[y->rank - 1];
     const bool in_fours = wo_cuda_reads_in(4, y->data, y->dtype, columns) && wo_cuda_reads_in(4, other->data, y->dtype, columns);
@@ -36,7 +36,14 @@ static inline wo_cuda_output wo_cuda_output_of(const wo_tensor *y, const wo_tens
                             .rows_per_gate = 1,
                             .dtype = (int32_t)y->dtype,
                             .epilogue = (int32_t)epilogue,
-                            .in_fours = in_fours};
+                            .in_fours = in_fours,
+                            .factors_in_fours = wo_cuda_reads_in(4, bias->data, WO_F32, columns)};
+}
+
+static inline void wo_cuda_gate(wo_cuda_output *out, const wo_tensor *gate, int64_t rows_per_gate) {
+    out->gate = gate->data;
+    out->rows_per_gate = (int32_t)(rows_per_gate < INT32_MAX ? rows_per_gate : INT32_MAX);
+    out->factors_in_fours = out->factors_in_fours && wo_cuda_reads_in(4, gate->data, WO_F32, out->columns);
 }
 
 static inline wo_status wo_cuda_check_product(const char *op, int64_t rows, int64_t columns, int64_t k, wo_error *err) {

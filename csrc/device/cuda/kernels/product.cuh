@@ -120,6 +120,17 @@ struct product_stride {
     static_assert(COLUMNS % 16 == 0 || COLUMNS % 32 == 8, "four rows must start in different banks");
 };
 
+/* Four neighbours of bias or gate, of which `count` are there. */
+TILE_INLINE void product_load_factors(const wo_cuda_output &out, const float *from, int count, float (&v)[4]) {
+    if (out.factors_in_fours) {
+        float4 four = *(const float4 *)from;
+        v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+    } else {
+        for (int e = 0; e < 4; e++)
+            v[e] = e < count ? from[e] : 0.0f;
+    }
+}
+
 TILE_INLINE void product_load_other(const wo_cuda_output &out, int64_t at, int count, float (&v)[4]) {
     if (out.in_fours && out.dtype == WO_CUDA_F32) {
         float4 four = *(const float4 *)((const float *)out.other + at);
@@ -150,10 +161,12 @@ TILE_INLINE void product_store_four(const wo_cuda_output &out, int64_t at, int c
 TILE_INLINE void product_finish(const wo_cuda_output &out, int row, int column, float (&v)[4]) {
     const int count = min(out.columns - column, 4);
     const int64_t at = (int64_t)row * out.columns + column;
-    float other[4];
-    if (out.bias != NULL)
+    float factors[4], other[4];
+    if (out.bias != NULL) {
+        product_load_factors(out, out.bias + column, count, factors);
         for (int e = 0; e < 4; e++)
-            v[e] += e < count ? out.bias[column + e] : 0.0f;
+            v[e] += factors[e];
+    }
     if (out.epilogue >= WO_CUDA_EPILOGUE_MUL)
         product_load_other(out, at, count, other);
     switch (out.epilogue) {
@@ -177,12 +190,11 @@ TILE_INLINE void product_finish(const wo_cuda_output &out, int row, int column, 
         for (int e = 0; e < 4; e++)
             v[e] = other[e] + v[e];
         break;
-    case WO_CUDA_EPILOGUE_GATE: {
-        const float *gate = out.gate + (int64_t)(row / out.rows_per_gate) * out.columns + column;
+    case WO_CUDA_EPILOGUE_GATE:
+        product_load_factors(out, out.gate + (int64_t)(row / out.rows_per_gate) * out.columns + column, count, factors);
         for (int e = 0; e < 4; e++)
-            v[e] = e < count ? fmaf(v[e], gate[e], other[e]) : 0.0f;
+            v[e] = fmaf(v[e], factors[e], other[e]);
         break;
-    }
     }
     product_store_four(out, at, count, v);
 }

@@ -24,7 +24,8 @@ typedef struct wo_cuda_output {
     int32_t rows, columns, rows_per_gate;
     int32_t dtype;     /* WO_CUDA_F32 or WO_CUDA_BF16 */
     int32_t epilogue;
-    int32_t in_fours;  /* columns is a multiple of 4, and y and other lie so that four neighbours can be moved at once */
+    /* columns is a multiple of 4, and four neighbours can be moved at once: of y and other; of bias and gate. */
+    int32_t in_fours, factors_in_fours;
 } wo_cuda_output;
 
 #endif
