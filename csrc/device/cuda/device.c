@@ -39,6 +39,7 @@ static void destroy(wo_cuda_device *d) {
         wo_cuda_unload_kernels(d);
         d->driver->context_set_current(NULL); /* nobody finds a context that is gone */
         d->driver->context_release(d->ordinal);
+        wo_cuda_memory_bury(d);
     }
     pthread_mutex_destroy(&d->lock);
     free(d);

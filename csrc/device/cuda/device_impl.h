@@ -46,6 +46,8 @@ extern const wo_stream_api wo_cuda_stream_api, wo_cuda_planning_stream_api;
 extern const wo_ops_api wo_cuda_ops_api, wo_cuda_planning_ops_api;
 /* Frees device memory that nobody released. */
 void wo_cuda_memory_fini(wo_cuda_device *d);
+/* With the context gone: frees host memory that was released after it was lost. */
+void wo_cuda_memory_bury(wo_cuda_device *d);
 /* How many of the bytes at p one copy may have: pieces of host memory that were pinned one by one are separate for the driver. */
 size_t wo_cuda_copy_run(const void *p, size_t bytes);
 /* False when some of [p, p + bytes) is host memory of a device that is not pinned, which no kernel can read. */

@@ -116,8 +116,8 @@ static wo_status budget(wo_device *device, uint64_t *free_bytes, uint64_t *total
 
 /* ---- the host's ---- */
 
-typedef struct host_block {
-    struct host_block *next;
+typedef struct wo_cuda_host_block {
+    struct wo_cuda_host_block *next;
     void *acquired;
     char *p;
     size_t bytes, pinned; /* of p; pinned in pieces of PIECE_BYTES from its beginning */
@@ -264,7 +264,24 @@ static wo_status host_alloc(wo_device *device, size_t bytes, const char *what, v
     return WO_OK;
 }
 
+/* A copy that was running when the context was lost may still write: what it may write to stays until the context has gone. */
+static void condemn(wo_cuda_device *d, host_block *b) {
+    pthread_mutex_lock(&d->lock);
+    b->next = d->condemned;
+    d->condemned = b;
+    pthread_mutex_unlock(&d->lock);
+}
+
+void wo_cuda_memory_bury(wo_cuda_device *d) {
+    while (d->condemned != NULL) {
+        host_block *b = d->condemned;
+        d->condemned = b->next;
+        wo_memory_release(b->acquired);
+    }
+}
+
 static void host_release(wo_device *device, void *p) {
+    wo_cuda_device *d = (wo_cuda_device *)device;
     if (p == NULL)
         return;
     pthread_mutex_lock(&listing);
@@ -277,8 +294,11 @@ static void host_release(wo_device *device, void *p) {
     pthread_mutex_unlock(&listing);
     if (b == NULL)
         return;
-    unpin((wo_cuda_device *)device, b);
-    wo_memory_release(b->acquired);
+    unpin(d, b);
+    if (atomic_load(&d->lost))
+        condemn(d, b);
+    else
+        wo_memory_release(b->acquired);
 }
 
 /* The block that p lies in. With the list locked. */
