@@ -15,23 +15,23 @@ static const u32 lane_bit[LANES] = {
     1u << 22, 1u << 23, 1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31,
 };
 
-/* Sixteen floats; a shuffle takes its i-th from place mask[i] of x and y in a row. */
-typedef f32 vector __attribute__((vector_size(64)));
-typedef s32 places __attribute__((vector_size(64)));
+/* Eight floats; a shuffle takes its i-th from place mask[i] of x and y in a row. */
+typedef f32 vector __attribute__((vector_size(32)));
+typedef s32 places __attribute__((vector_size(32)));
 #define SHUFFLE(x, y, mask) __builtin_shuffle(x, y, mask)
-#define EVERY_FOURTH(t) {t, 4 + t, 8 + t, 12 + t, 16 + t, 20 + t, 24 + t, 28 + t, t, 4 + t, 8 + t, 12 + t, 16 + t, 20 + t, 24 + t, 28 + t}
-#define PAIRS(q) {4 * q, 16 + 4 * q, 4 * q, 16 + 4 * q, 4 * q + 1, 17 + 4 * q, 4 * q + 1, 17 + 4 * q, 4 * q + 2, 18 + 4 * q, 4 * q + 2, 18 + 4 * q, 4 * q + 3, 19 + 4 * q, 4 * q + 3, 19 + 4 * q}
+#define EVERY_FOURTH(t) {t, 4 + t, 8 + t, 12 + t, t, 4 + t, 8 + t, 12 + t}
+#define PAIRS(q) {2 * q, 8 + 2 * q, 2 * q, 8 + 2 * q, 2 * q + 1, 9 + 2 * q, 2 * q + 1, 9 + 2 * q}
 static const places every_fourth[4] = {EVERY_FOURTH(0), EVERY_FOURTH(1), EVERY_FOURTH(2), EVERY_FOURTH(3)};
 static const places pairs_of[4] = {PAIRS(0), PAIRS(1), PAIRS(2), PAIRS(3)};
-static const places fours = {0, 1, 18, 19, 4, 5, 22, 23, 8, 9, 26, 27, 12, 13, 30, 31}, eights = {0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31};
-/* out = lanes 4 g + t of x, then those of y. */
-#define COLUMN(out, x, y, t)                                                                                          \
+static const places twos = {0, 1, 10, 11, 4, 5, 14, 15}, fours = {0, 1, 2, 3, 12, 13, 14, 15};
+/* out = lanes 4 g + t of x. */
+#define COLUMN(out, x, t)                                                                                             \
     do {                                                                                                              \
-        vector column_x[2], column_y[2];                                                                              \
-        memcpy(column_x, x, sizeof(column_x)), memcpy(column_y, y, sizeof(column_y));                                 \
-        const vector column_a = SHUFFLE(column_x[0], column_x[1], every_fourth[t]);                                   \
-        const vector column_b = SHUFFLE(column_y[0], column_y[1], every_fourth[t]);                                   \
-        out = SHUFFLE(column_a, column_b, eights);                                                                    \
+        vector column_of[4];                                                                                          \
+        memcpy(column_of, x, sizeof(column_of));                                                                      \
+        const vector column_a = SHUFFLE(column_of[0], column_of[1], every_fourth[t]);                                 \
+        const vector column_b = SHUFFLE(column_of[2], column_of[3], every_fourth[t]);                                 \
+        out = SHUFFLE(column_a, column_b, fours);                                                                     \
     } while (0)
 
 #define TAG(name) plain_##name

@@ -90,25 +90,28 @@ static void TAG(halves)(f32 low[LANES], f32 high[LANES], const u32 reg[LANES], b
 }
 /* c += a * b for a 16 x 8 tile in the order of k; products and sums are rounded to float, and products of halves are exact. Lane 4 g + t of c[r] is row
  * g + 8 (r / 2), column 2 t + r % 2. a and b hold `per` values of each register: number k = (step, t, h) finds rows g in lanes 4 g + t of
- * a[2 step * per + h], rows g + 8 in those of a[(2 step + 1) * per + h], column j in lane 4 j + t of b[step * per + h]. The sums are kept as columns
- * of 16 rows. */
+ * a[2 step * per + h], rows g + 8 in those of a[(2 step + 1) * per + h], column j in lane 4 j + t of b[step * per + h]. The sums of a
+ * column's 8 rows are one vector. */
 static void TAG(mma)(f32 c[4][LANES], const f32 (*a)[LANES], const f32 (*b)[LANES], int steps, int per) {
-    vector sum[8];
-    for (int t = 0; t < 4; t++)
-        for (int r = 0; r < 2; r++) COLUMN(sum[2 * t + r], c[r], c[r + 2], t);
-    for (int step = 0; step < steps; step++)
+    for (int half = 0; half < 2; half++) {
+        f32(*to)[LANES] = c + 2 * half;
+        vector sum[8];
         for (int t = 0; t < 4; t++)
-            for (int h = 0; h < per; h++) {
-                vector column;
-                COLUMN(column, a[2 * step * per + h], a[(2 * step + 1) * per + h], t);
-                const f32 *row = b[step * per + h] + t;
-                for (int j = 0; j < 8; j++) sum[j] += column * row[4 * j];
+            for (int r = 0; r < 2; r++) COLUMN(sum[2 * t + r], to[r], t);
+        for (int step = 0; step < steps; step++)
+            for (int t = 0; t < 4; t++)
+                for (int h = 0; h < per; h++) {
+                    vector column;
+                    COLUMN(column, a[(2 * step + half) * per + h], t);
+                    const f32 *row = b[step * per + h] + t;
+                    for (int j = 0; j < 8; j++) sum[j] += column * row[4 * j];
+                }
+        for (int r = 0; r < 2; r++)
+            for (int q = 0; q < 4; q++) {
+                const vector x = SHUFFLE(sum[r], sum[r + 2], pairs_of[q]), y = SHUFFLE(sum[r + 4], sum[r + 6], pairs_of[q]), z = SHUFFLE(x, y, twos);
+                memcpy(to[r] + q * 8, &z, sizeof(z));
             }
-    for (int r = 0; r < 2; r++)
-        for (int q = 0; q < 4; q++) {
-            const vector x = SHUFFLE(sum[r], sum[r + 2], pairs_of[q]), y = SHUFFLE(sum[r + 4], sum[r + 6], pairs_of[q]), z = SHUFFLE(x, y, fours);
-            memcpy(c[r + (q >> 1) * 2] + (q & 1) * 16, &z, sizeof(z));
-        }
+    }
 }
 
 /* What memory.c asks of an access of 2 * units bytes by each lane; the first lane that may not, or -1. */
