@@ -13,7 +13,9 @@ static bool move(warp *w, copy *c, u32 exec) {
         memset(data, 0, sizeof(data));
         if (c->taken[l]) {
             const void *from = m->resolve(m->ctx, c->global[l], c->taken[l], false, &reason);
-            if (!from) return ptxsim_report_lane(w, c->from, l, "read of %u bytes at 0x%llx: %s", c->taken[l], (unsigned long long)c->global[l], reason ? reason : "no such memory");
+            if (!from)
+                return ptxsim_report_lane(w, c->from, l, "read of %u bytes at 0x%llx: %s", c->taken[l], (unsigned long long)c->global[l],
+                                          reason ? reason : "no such memory");
             memcpy(data, from, c->taken[l]);
         }
         memcpy(w->b->shared + c->shared[l], data, c->bytes);
@@ -38,7 +40,8 @@ bool ptxsim_step_cp_async(warp *w, const ins *i, u32 exec) {
     copy *c = NULL;
     to.exec = from.exec = exec, to.bytes = from.bytes = i->vector, to.write = true, from.write = false;
     if (!ptxsim_need(w, i, exec, 2, 1, "the size") || !start(w, i, exec, &c)) return false;
-    if (!ptxsim_addresses(w, i, i->o[0], i->base_bytes, (u64)(s64)(s32)i->target, &to) || !ptxsim_addresses(w, i, i->o[1], i->width, i->imm, &from)) return false;
+    if (!ptxsim_addresses(w, i, i->o[0], i->base_bytes, (u64)(s64)(s32)i->target, &to) || !ptxsim_addresses(w, i, i->o[1], i->width, i->imm, &from))
+        return false;
     const u32 *sizes = lanes(w, i->o[2]), ignored = i->mode ? *sizes ^ (i->flags & F_NOT ? EVERY_LANE : 0) : 0;
     u32 whole = 0;
     for (int l = 0; l < LANES; l++) {
@@ -51,9 +54,11 @@ bool ptxsim_step_cp_async(warp *w, const ins *i, u32 exec) {
     if (!ptxsim_reach(w, i, &to, SP_SHARED)) return false;
     if (!ptxsim_claim(w, i, &to)) return false;
     for (int l = 0; l < LANES; l++) {
-        if (exec >> l & 1 && from.at[l] & (i->vector - 1u)) return ptxsim_report_lane(w, i, l, "the source 0x%llx is not aligned to %u", (unsigned long long)from.at[l], i->vector);
+        if (exec >> l & 1 && from.at[l] & (i->vector - 1u))
+            return ptxsim_report_lane(w, i, l, "the source 0x%llx is not aligned to %u", (unsigned long long)from.at[l], i->vector);
     }
-    for (int l = 0; whole && l < LANES; l++) if (!(whole >> l & 1)) from.at[l] = from.at[__builtin_ctz(whole)];
+    for (int l = 0; whole && l < LANES; l++)
+        if (!(whole >> l & 1)) from.at[l] = from.at[__builtin_ctz(whole)];
     from.exec = whole;
     if (whole && !ptxsim_reach(w, i, &from, SP_GLOBAL)) return false; /* lanes that copy less need less of the source: move looks */
     if (b->launch->async == PTXSIM_ASYNC_EARLY || (b->launch->async == PTXSIM_ASYNC_RANDOM && ptxsim_random(b) & 1)) {

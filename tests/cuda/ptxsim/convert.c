@@ -27,17 +27,22 @@ static u32 to_small(wide x, int fraction, int bias, u32 largest) {
 static wide value_of(int t, u64 bits) {
     f64 d;
     switch (t) {
-    case T_u8: case T_b8: return (u8)bits;
+    case T_u8:
+    case T_b8: return (u8)bits;
     case T_s8: return (s8)bits;
-    case T_u16: case T_b16: return (u16)bits;
+    case T_u16:
+    case T_b16: return (u16)bits;
     case T_s16: return (s16)bits;
-    case T_u32: case T_b32: return (u32)bits;
+    case T_u32:
+    case T_b32: return (u32)bits;
     case T_s32: return (s32)bits;
-    case T_u64: case T_b64: return bits;
+    case T_u64:
+    case T_b64: return bits;
     case T_s64: return (s64)bits;
     case T_f16: return from_f16((u16)bits);
     case T_bf16: return from_bf16((u16)bits);
-    case T_f32: case T_tf32: return as_f32((u32)bits);
+    case T_f32:
+    case T_tf32: return as_f32((u32)bits);
     default: memcpy(&d, &bits, 8); return d;
     }
 }
@@ -90,7 +95,8 @@ static u64 convert_pair(const ins *i, u64 a, u64 b) {
     int t = i->type, half = t == T_f16x2 ? T_f16 : T_bf16, fraction = (t == T_e4m3x2 || i->type2 == T_e4m3x2) ? 3 : 2, bias = fraction == 3 ? 7 : 15;
     if (i->type2 != T_f32 && t == T_f16x2) { /* from eight bits */
         u32 nan_from = fraction == 3 ? 0x7f : 0x7c;
-        return nearest(T_f16, from_small((u32)a >> 8 & 255, fraction, bias, nan_from)) << 16 | nearest(T_f16, from_small((u32)a & 255, fraction, bias, nan_from));
+        return nearest(T_f16, from_small((u32)a >> 8 & 255, fraction, bias, nan_from)) << 16 |
+               nearest(T_f16, from_small((u32)a & 255, fraction, bias, nan_from));
     }
     if (i->type2 == T_f32 && (t == T_f16x2 || t == T_bf16x2)) return convert_one(i, half, T_f32, a) << 16 | convert_one(i, half, T_f32, b);
     wide high = i->type2 == T_f32 ? value_of(T_f32, a) : value_of(T_f16, a >> 16), low = i->type2 == T_f32 ? value_of(T_f32, b) : value_of(T_f16, a);

@@ -10,20 +10,20 @@ const table_row ptxsim_rows[LANE_IDS] = {
     PTXSIM_LANE_OPS(X)
 #undef X
 #define X(id, types, T) {"selp", types, 3, {sizeof(T), sizeof(T), sizeof(T), 1, 1}},
-    PTXSIM_CHOOSE_OPS(X)
+        PTXSIM_CHOOSE_OPS(X)
 #undef X
 #define X(id, name, n, r) {name, TY(pred), n, {1, 1, 1, 1, 1}},
-    PTXSIM_LOGIC_OPS(X)
+            PTXSIM_LOGIC_OPS(X)
 #undef X
 };
 static const u8 bytes_of_type[TYPES] = {0,
 #define X(name, bytes) bytes,
-    PTXSIM_TYPE_LIST(X)
+                                        PTXSIM_TYPE_LIST(X)
 #undef X
 };
 const char *const ptxsim_type_names[TYPES] = {"",
 #define X(name, bytes) #name,
-    PTXSIM_TYPE_LIST(X)
+                                              PTXSIM_TYPE_LIST(X)
 #undef X
 };
 int ptxsim_type_bytes(int t) {
@@ -94,7 +94,11 @@ bool d_source(decoder *d, const raw *r, u8 width, int to) {
     }
     if (r->kind != RAW_NUMBER) return d_wrong(d, "a source is no register and no number");
     if (r->variable && width < 8 && r->value >> 32) return d_wrong(d, "the address does not fit");
-    return ptxsim_constant(d->p, width == 1 ? (r->value ? EVERY_LANE : 0) : width == 8 ? r->value : r->value & (((u64)1 << width * 8) - 1), width, &d->o[to]);
+    return ptxsim_constant(d->p,
+                           width == 1   ? (r->value ? EVERY_LANE : 0)
+                           : width == 8 ? r->value
+                                        : r->value & (((u64)1 << width * 8) - 1),
+                           width, &d->o[to]);
 }
 bool d_destination(decoder *d, const raw *r, u8 width, int to) {
     if (r->kind == RAW_SINK) return d->o[to] = (operand){AT_SINK, VALID_SINK}, true;

@@ -20,7 +20,10 @@ DECODER(mov) {
         t = d_take_type(d);
         if (t == T_u32 || t == T_s32 || t == T_f32) t = T_b32;
         if (t == T_u64 || t == T_s64 || t == T_f64) t = T_b64;
-        int row = t == T_b32 && d->s->count[1] == 2 ? L_pack_2x16 : t == T_b64 && d->s->count[1] == 2 ? L_pack_2x32 : t == T_b64 && d->s->count[1] == 4 ? L_pack_4x16 : -1;
+        int row = t == T_b32 && d->s->count[1] == 2   ? L_pack_2x16
+                  : t == T_b64 && d->s->count[1] == 2 ? L_pack_2x32
+                  : t == T_b64 && d->s->count[1] == 4 ? L_pack_4x16
+                                                      : -1;
         return row < 0 ? d_unknown(d) : d_use_row(d, row, parts);
     }
     if (!from->clock) return d_lane(d);
@@ -44,7 +47,8 @@ DECODER(cvt) {
     int row = d_row(name, t);
     bool plain = i->rounding <= R_rn && !i->flags;
     i->flags &= F_GUARD_NOT | F_FTZ | F_SAT | F_RELU;
-    if (row >= 0 && plain && from[0]->kind == RAW_REGISTER && from[0]->width == ptxsim_rows[row].width[1] && d_raw(d, 0)->width == ptxsim_rows[row].width[0])
+    if (row >= 0 && plain && from[0]->kind == RAW_REGISTER && from[0]->width == ptxsim_rows[row].width[1] &&
+        d_raw(d, 0)->width == ptxsim_rows[row].width[0])
         return d_use_row(d, row, from);
     i->bytes = d_raw(d, 0)->width, i->width = from[0]->width;
     for (int k = 0; k < 5; k++) d->o[k] = (operand){AT_SINK, VALID_SINK};
@@ -76,9 +80,13 @@ DECODER(cvta) {
     return d_use_row(d, !base.value ? L_mov_64 : to ? L_sub_64 : L_add_64, from);
 }
 static bool comparison(decoder *d, int mode, int t) {
-    static const char *const names[] = {"eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan", "lo", "ls", "hi", "hs", NULL};
+    static const char *const names[] = {"eq",  "ne",  "lt",  "le",  "gt", "ge", "equ", "neu", "ltu", "leu",
+                                        "gtu", "geu", "num", "nan", "lo", "ls", "hi",  "hs",  NULL};
     static const char *const joins[] = {"and", "or", "xor", NULL};
-    static const struct { u32 types; u8 width; } tests[TEST_IDS] = {
+    static const struct {
+        u32 types;
+        u8 width;
+    } tests[TEST_IDS] = {
 #define X(id, types, T, as) {types, sizeof(T)},
         PTXSIM_TEST_OPS(X)
 #undef X
@@ -87,7 +95,8 @@ static bool comparison(decoder *d, int mode, int t) {
     int cmp = d_take_one(d, names) - 1, q = -1, pair = d->s->count[0] > 1;
     i->combine = (u8)d_take_one(d, joins), i->mode = (u8)mode;
     if (d_take(d, "ftz")) i->flags |= F_FTZ;
-    for (int k = 0; k < TEST_IDS; k++) if (tests[k].types & 1u << t) q = k;
+    for (int k = 0; k < TEST_IDS; k++)
+        if (tests[k].types & 1u << t) q = k;
     if (cmp < 0 || q < 0 || d->s->operands != (i->combine ? 4 : 3) || (pair && mode) || (i->flags & F_FTZ && t != T_f32)) return d_unknown(d);
     if (cmp > CMP_ge && cmp < COMPARES && t != T_f32 && t != T_f64 && t != T_f16 && t != T_bf16) return d_unknown(d);
     i->compare = (u8)(cmp >= COMPARES ? cmp - COMPARES + CMP_lt : cmp), i->type = (u8)t, i->sources = 3;
@@ -95,8 +104,9 @@ static bool comparison(decoder *d, int mode, int t) {
     if (!i->combine) i->combine = C_and;
     if (c->negated) i->flags |= F_NOT;
     i->fn.compare = ptxsim_lane_table().compare[q];
-    return d_destination(d, d_raw(d, 0), mode ? 4 : 1, 0) && d_source(d, d_raw(d, 1), tests[q].width, 1) && d_source(d, d_raw(d, 2), tests[q].width, 2) &&
-           d_source(d, c, 1, 3) && d_destination(d, pair ? d_raw(d, 0) + 1 : &nobody, 1, 4) && d_finish(d, K_COMPARE, 5);
+    return d_destination(d, d_raw(d, 0), mode ? 4 : 1, 0) && d_source(d, d_raw(d, 1), tests[q].width, 1) &&
+           d_source(d, d_raw(d, 2), tests[q].width, 2) && d_source(d, c, 1, 3) && d_destination(d, pair ? d_raw(d, 0) + 1 : &nobody, 1, 4) &&
+           d_finish(d, K_COMPARE, 5);
 }
 DECODER(setp) {
     return comparison(d, 0, d_take_type(d));
@@ -128,10 +138,34 @@ static bool base_of(decoder *d, const raw *r, int to, u8 *bytes) {
     return true;
 }
 static void take_hints(decoder *d) { /* what changes speed, visibility or caching only */
-    static const char *const hints[] = {
-        "nc", "volatile", "weak", "relaxed", "acquire", "release", "cta", "gpu", "sys", "ca", "cg", "cs", "lu", "cv", "wb", "wt",
-        "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B",
-        "L2::evict_first", "L2::evict_last", "L2::evict_normal", NULL};
+    static const char *const hints[] = {"nc",
+                                        "volatile",
+                                        "weak",
+                                        "relaxed",
+                                        "acquire",
+                                        "release",
+                                        "cta",
+                                        "gpu",
+                                        "sys",
+                                        "ca",
+                                        "cg",
+                                        "cs",
+                                        "lu",
+                                        "cv",
+                                        "wb",
+                                        "wt",
+                                        "L1::evict_normal",
+                                        "L1::evict_unchanged",
+                                        "L1::evict_first",
+                                        "L1::evict_last",
+                                        "L1::no_allocate",
+                                        "L2::64B",
+                                        "L2::128B",
+                                        "L2::256B",
+                                        "L2::evict_first",
+                                        "L2::evict_last",
+                                        "L2::evict_normal",
+                                        NULL};
     while (d_take_one(d, hints)) {}
 }
 static bool load_or_store(decoder *d, bool is_store) {
@@ -151,7 +185,8 @@ static bool load_or_store(decoder *d, bool is_store) {
     for (int k = 0; k < i->vector; k++) {
         int to = is_store ? k + 1 : k;
         u8 width = value[k].kind == RAW_REGISTER ? value[k].width : i->bytes < 2 ? 2 : i->bytes;
-        if (width < i->bytes || width == 1 || (k && value[k].kind == RAW_REGISTER && i->width != width)) return d_wrong(d, "a register has the wrong width");
+        if (width < i->bytes || width == 1 || (k && value[k].kind == RAW_REGISTER && i->width != width))
+            return d_wrong(d, "a register has the wrong width");
         if (value[k].kind == RAW_REGISTER || !i->width) i->width = width;
         if (is_store ? !d_source(d, value + k, width, to) : !d_destination(d, value + k, width, to)) return false;
     }
@@ -165,7 +200,9 @@ DECODER(st) {
 }
 DECODER(isspacep) {
     d->i->space = (u8)take_space(d);
-    return d->s->operands == 2 && d->i->space ? d_destination(d, d_raw(d, 0), 1, 0) && d_source(d, d_raw(d, 1), 8, 1) && d_finish_step(d, ptxsim_step_isspacep, 2) : d_unknown(d);
+    return d->s->operands == 2 && d->i->space
+               ? d_destination(d, d_raw(d, 0), 1, 0) && d_source(d, d_raw(d, 1), 8, 1) && d_finish_step(d, ptxsim_step_isspacep, 2)
+               : d_unknown(d);
 }
 DECODER(cp_async) {
     ins *i = d->i;
@@ -174,11 +211,13 @@ DECODER(cp_async) {
     take_hints(d);
     if ((!cg && !ca) || !(d_take(d, "shared") || d_take(d, "shared::cta")) || !d_take(d, "global") || n < 3 || n > 4) return d_unknown(d);
     const raw *to = d_raw(d, 0), *from = d_raw(d, 1), *size = d_raw(d, 2), *taken = d_raw(d, n - 1);
-    if (size->kind != RAW_NUMBER || !(size->value == 16 || (ca && (size->value == 4 || size->value == 8)))) return d_wrong(d, "the size is 16, or 4 or 8 with .ca");
+    if (size->kind != RAW_NUMBER || !(size->value == 16 || (ca && (size->value == 4 || size->value == 8))))
+        return d_wrong(d, "the size is 16, or 4 or 8 with .ca");
     i->vector = (u8)size->value, i->target = (u32)to->value, i->imm = from->value;
     i->mode = n == 4 && taken->width == 1;
     i->flags |= taken->negated ? F_NOT : 0;
-    return base_of(d, to, 0, &i->base_bytes) && base_of(d, from, 1, &i->width) && d_source(d, taken, i->mode ? 1 : 4, 2) && d_finish_step(d, ptxsim_step_cp_async, 3);
+    return base_of(d, to, 0, &i->base_bytes) && base_of(d, from, 1, &i->width) && d_source(d, taken, i->mode ? 1 : 4, 2) &&
+           d_finish_step(d, ptxsim_step_cp_async, 3);
 }
 DECODER(cp_commit) {
     return d->s->operands ? d_unknown(d) : d_finish_step(d, ptxsim_step_cp_commit, 0);
@@ -230,16 +269,19 @@ DECODER(redux) {
     int t = d_take_type(d);
     d->i->type = (u8)t;
     if (!d->i->mode || (t != T_u32 && t != T_s32 && t != T_b32) || d->s->operands != 3) return d_unknown(d);
-    return d_destination(d, d_raw(d, 0), 4, 0) && d_source(d, d_raw(d, 1), 4, 1) && d_source(d, d_raw(d, 2), 4, 2) && finish_sync(d, ptxsim_step_redux, 2, 3);
+    return d_destination(d, d_raw(d, 0), 4, 0) && d_source(d, d_raw(d, 1), 4, 1) && d_source(d, d_raw(d, 2), 4, 2) &&
+           finish_sync(d, ptxsim_step_redux, 2, 3);
 }
 DECODER(activemask) {
-    return d_take(d, "b32") && d->s->operands == 1 ? d_destination(d, d_raw(d, 0), 4, 0) && d_finish_step(d, ptxsim_step_activemask, 1) : d_unknown(d);
+    return d_take(d, "b32") && d->s->operands == 1 ? d_destination(d, d_raw(d, 0), 4, 0) && d_finish_step(d, ptxsim_step_activemask, 1)
+                                                   : d_unknown(d);
 }
 DECODER(ldmatrix) {
     static const char *const counts[] = {"x1", "x2", "x4", NULL};
     int n = d_take_one(d, counts);
     d->i->mode = d_take(d, "trans"), d->i->vector = (u8)(n ? 1 << (n - 1) : 0), d->i->imm = d->s->operands == 2 ? d_raw(d, 1)->value : 0;
-    if (!n || !d_take(d, "m8n8") || take_space(d) != SP_SHARED || !d_take(d, "b16") || d->s->operands != 2 || d->s->count[0] != d->i->vector) return d_unknown(d);
+    if (!n || !d_take(d, "m8n8") || take_space(d) != SP_SHARED || !d_take(d, "b16") || d->s->operands != 2 || d->s->count[0] != d->i->vector)
+        return d_unknown(d);
     for (int k = 0; k < d->i->vector; k++)
         if (!d_destination(d, d_raw(d, 0) + k, 4, k)) return false;
     return base_of(d, d_raw(d, 1), d->i->vector, &d->i->base_bytes) && finish_sync(d, ptxsim_step_ldmatrix, 0, d->i->vector + 1);
@@ -273,8 +315,10 @@ DECODER(bar) {
     i->mode = (u8)d_take_one(d, modes);
     int first = i->mode == 3, n = d->s->operands - 2 * first;
     i->combine = (u8)(first ? d_take_one(d, reductions) : 0);
-    if (!i->mode || (first && (!i->combine || !d_take(d, i->combine == 1 ? "u32" : "pred"))) || n < 1 || n > 2 || (i->mode == 2 && n != 2)) return d_unknown(d);
-    const raw zero = {.kind = RAW_NUMBER}, nobody = {.kind = RAW_SINK}, *which = d_raw(d, first), *value = first ? d_raw(d, d->s->operands - 1) : &zero;
+    if (!i->mode || (first && (!i->combine || !d_take(d, i->combine == 1 ? "u32" : "pred"))) || n < 1 || n > 2 || (i->mode == 2 && n != 2))
+        return d_unknown(d);
+    const raw zero = {.kind = RAW_NUMBER}, nobody = {.kind = RAW_SINK}, *which = d_raw(d, first),
+              *value = first ? d_raw(d, d->s->operands - 1) : &zero;
     if (n == 2 || which->kind != RAW_NUMBER || which->value) d->p->m->splits_barriers = true;
     if (value->negated) i->flags |= F_NOT;
     return d_destination(d, first ? d_raw(d, 0) : &nobody, i->combine == 1 ? 4 : 1, 0) && d_source(d, which, 4, 1) &&
@@ -309,7 +353,8 @@ DECODER(call) {
     for (int k = 0; k < s->raw_count; k++) {
         const raw *r = &s->raws[k];
         if (r->kind == RAW_NAME && !name) name = r;
-        else if (r->kind != RAW_NUMBER || !r->variable || r->variable->space != SP_LOCAL) return d_wrong(d, "a call's parameters are .param variables, its target a name");
+        else if (r->kind != RAW_NUMBER || !r->variable || r->variable->space != SP_LOCAL)
+            return d_wrong(d, "a call's parameters are .param variables, its target a name");
         else {
             if (!(m->tables = ptxsim_grow(d->p, m->tables, m->table_words, sizeof(u32)))) return false;
             m->tables[m->table_words++] = (u32)r->value;
@@ -318,7 +363,8 @@ DECODER(call) {
     for (u32 f = 0; name && f < m->function_count; f++)
         if (strlen(m->functions[f].name) == name->length && !memcmp(m->functions[f].name, name->name, name->length)) {
             d->i->target = f;
-            if (m->functions[f].is_entry || m->functions[f].arguments != m->table_words - d->i->imm) return d_wrong(d, "the number of parameters is wrong");
+            if (m->functions[f].is_entry || m->functions[f].arguments != m->table_words - d->i->imm)
+                return d_wrong(d, "the number of parameters is wrong");
             return d_finish(d, K_CALL, 0);
         }
     return d_wrong(d, "the function is not known");

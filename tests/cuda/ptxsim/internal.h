@@ -200,7 +200,6 @@ struct block {
     ptxsim_report *report; /* of this host thread */
     const lane_table *table;
     unsigned id[3], threads;
-    size_t shared_bytes, shared_layout;
     unsigned char *shared;
     /* Per two bytes of shared memory: who wrote last and who read last, as epoch << 6 | warp, where the epoch counts barriers; see memory.c. */
     u32 *wrote, *read;

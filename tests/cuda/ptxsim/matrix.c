@@ -48,7 +48,8 @@ bool ptxsim_step_match(warp *w, const ins *i, u32 exec) {
         out[l] = i->mode == 1 || same == mask[l] ? same : 0;
         all |= (u32)(same == mask[l]) << l;
     }
-    for (int l = 0; l < LANES; l++) if (exec >> l & 1) d[l] = out[l];
+    for (int l = 0; l < LANES; l++)
+        if (exec >> l & 1) d[l] = out[l];
     *p = (*p & ~exec) | (all & exec);
     w->valid[i->o[0].valid] |= exec, w->valid[i->o[3].valid] |= exec;
     return true;
@@ -63,11 +64,17 @@ bool ptxsim_step_redux(warp *w, const ins *i, u32 exec) {
         for (int j = 0; j < LANES; j++) {
             if (!(mask[l] >> j & 1)) continue;
             u32 x = i->mode == MIN || i->mode == MAX ? a[j] ^ top : a[j];
-            r = i->mode == ADD ? r + x : i->mode == MIN ? (x < r ? x : r) : i->mode == MAX ? (x > r ? x : r) : i->mode == AND ? r & x : i->mode == OR ? r | x : r ^ x;
+            r = i->mode == ADD   ? r + x
+                : i->mode == MIN ? (x < r ? x : r)
+                : i->mode == MAX ? (x > r ? x : r)
+                : i->mode == AND ? r & x
+                : i->mode == OR  ? r | x
+                                 : r ^ x;
         }
         out[l] = i->mode == MIN || i->mode == MAX ? r ^ top : r;
     }
-    for (int l = 0; l < LANES; l++) if (exec >> l & 1) d[l] = out[l];
+    for (int l = 0; l < LANES; l++)
+        if (exec >> l & 1) d[l] = out[l];
     w->valid[i->o[0].valid] |= exec;
     return true;
 }
@@ -79,7 +86,8 @@ bool ptxsim_step_ldmatrix(warp *w, const ins *i, u32 exec) {
     const int rows = i->vector * 8;
     const u32 used = rows == LANES ? EVERY_LANE : (1u << rows) - 1;
     a.exec = used; /* the addresses of further lanes do not count */
-    if (!ptxsim_addresses(w, i, i->o[i->vector], i->base_bytes, i->imm, &a) || !ptxsim_reach(w, i, &a, SP_SHARED) || !ptxsim_shadow_access(w, i, &a)) return false;
+    if (!ptxsim_addresses(w, i, i->o[i->vector], i->base_bytes, i->imm, &a) || !ptxsim_reach(w, i, &a, SP_SHARED) || !ptxsim_shadow_access(w, i, &a))
+        return false;
     for (int m = 0; m < i->vector; m++) {
         u32 *d = lanes(w, i->o[m]);
         ptxsim_count_ldmatrix(w->b, a.at + m * 8);
@@ -99,7 +107,8 @@ static void fragments(warp *w, const ins *i, int first, int registers, f32 (*out
     for (int r = 0; r < registers; r++) {
         const u32 *reg = lanes(w, i->o[first + r]);
         if (i->type2 != T_tf32) w->b->table->halves(out[2 * r], out[2 * r + 1], reg, i->type2 == T_bf16);
-        else for (int l = 0; l < LANES; l++) out[r][l] = as_f32(reg[l] & ~0x1fffu);
+        else
+            for (int l = 0; l < LANES; l++) out[r][l] = as_f32(reg[l] & ~0x1fffu);
     }
 }
 bool ptxsim_step_mma(warp *w, const ins *i, u32 exec) {
@@ -117,7 +126,8 @@ bool ptxsim_step_mma(warp *w, const ins *i, u32 exec) {
     for (int k = 0; k < results; k++) {
         u32 *d = lanes(w, i->o[k]);
         if (i->type == T_f32) memcpy(d, c[k], sizeof(c[k]));
-        else for (int l = 0; l < LANES; l++) d[l] = (u32)to_f16(c[2 * k + 1][l]) << 16 | to_f16(c[2 * k][l]);
+        else
+            for (int l = 0; l < LANES; l++) d[l] = (u32)to_f16(c[2 * k + 1][l]) << 16 | to_f16(c[2 * k][l]);
         w->valid[i->o[k].valid] = EVERY_LANE;
     }
     return true;

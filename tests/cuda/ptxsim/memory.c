@@ -12,8 +12,10 @@ bool ptxsim_addresses(warp *w, const ins *i, operand base, u8 base_bytes, u64 of
     const u64 *full = lanes(w, base);
     u32 missing = a->exec & ~w->valid[base.valid];
     if (missing) return ptxsim_report_lane(w, i, __builtin_ctz(missing), "an address depends on a register that was never written");
-    if (base_bytes == 4) for (int l = 0; l < LANES; l++) a->at[l] = (u32)(narrow[l] + (u32)offset); /* wraps as on the card: nvcc makes use of it */
-    else for (int l = 0; l < LANES; l++) a->at[l] = full[l] + offset;
+    if (base_bytes == 4)
+        for (int l = 0; l < LANES; l++) a->at[l] = (u32)(narrow[l] + (u32)offset); /* wraps as on the card: nvcc makes use of it */
+    else
+        for (int l = 0; l < LANES; l++) a->at[l] = full[l] + offset;
     if (a->exec != EVERY_LANE) { /* who does not take part repeats somebody who does, so that loops need no mask */
         u64 same = a->at[__builtin_ctz(a->exec)];
         for (int l = 0; l < LANES; l++) a->at[l] = a->exec >> l & 1 ? a->at[l] : same;
@@ -38,11 +40,14 @@ static u32 bank_passes(const u64 *at, u32 lanes_of_phase, u32 words) {
 static void count_shared(block *b, const access *a) {
     u32 phases = a->bytes > 4 ? a->bytes / 4 : 1, lanes_of_phase = LANES / phases;
     u64 step = 0;
-    if (phases == 1) for (int l = 0; l < LANES; l++) step |= (a->at[l] ^ (a->at[0] & ~(u64)3)) >= 4 && a->at[l] - a->at[0] != a->bytes * (u64)l;
-    else for (int l = 0; l < LANES; l++) step |= a->at[l] - a->at[0] != a->bytes * (u64)l;
+    if (phases == 1)
+        for (int l = 0; l < LANES; l++) step |= (a->at[l] ^ (a->at[0] & ~(u64)3)) >= 4 && a->at[l] - a->at[0] != a->bytes * (u64)l;
+    else
+        for (int l = 0; l < LANES; l++) step |= a->at[l] - a->at[0] != a->bytes * (u64)l;
     b->report->shared_accesses += phases;
     if (!step) b->report->shared_passes += phases; /* everybody in a row */
-    else for (u32 p = 0; p < phases; p++) b->report->shared_passes += bank_passes(a->at + p * lanes_of_phase, lanes_of_phase, phases);
+    else
+        for (u32 p = 0; p < phases; p++) b->report->shared_passes += bank_passes(a->at + p * lanes_of_phase, lanes_of_phase, phases);
 }
 void ptxsim_count_ldmatrix(block *b, const u64 at[8]) {
     b->report->ldmatrix_phases++;
@@ -84,20 +89,33 @@ static void count_global(block *b, const access *a) {
 void ptxsim_shadow_set(block *b, u64 at, u32 bytes, u32 tag) {
     for (u64 k = at / 2; k <= (at + bytes - 1) / 2; k++) b->wrote[k] = tag;
 }
+static int guilty(const access *a, int l) { /* lanes that do not take part repeat the first that does */
+    return a->exec >> l & 1 ? l : __builtin_ctz(a->exec);
+}
+static const char *part_of(u64 *at) { /* dynamic memory is counted from its own beginning */
+    if (*at < DYNAMIC_AT) return "shared memory";
+    *at -= DYNAMIC_AT;
+    return "dynamic shared memory";
+}
 static bool shadow_complaint(warp *w, const ins *i, const access *a, int l) {
     const block *b = w->b;
     const u32 now = b->epoch << 6, me = shadow_tag(w);
+    const char *done = a->write ? "written" : "read";
+    l = guilty(a, l);
     for (u64 k = a->at[l] / 2; k <= (a->at[l] + a->bytes - 1) / 2; k++) {
-        u32 t = b->wrote[k], r = b->read[k];
-        unsigned at = (unsigned)(k * 2);
-        if (t & PENDING) return ptxsim_report_lane(w, i, l, "shared memory at %u is %s before the cp.async to it has been waited for", at, a->write ? "written" : "read");
-        if (t == GAP) return ptxsim_report_lane(w, i, l, "shared memory at %u lies between two arrays", at);
-        if (!a->write && t == UNWRITTEN) return ptxsim_report_lane(w, i, l, "shared memory at %u is read and was never written", at);
-        if (t >= now && t != me) return ptxsim_report_lane(w, i, l, "shared memory at %u is %s after warp %u wrote it, with no barrier between", at, a->write ? "written" : "read", t & 63);
-        if (a->write && r >= now && r != me) {
-            if ((r & 63) == MANY) return ptxsim_report_lane(w, i, l, "shared memory at %u is written after several warps read it, with no barrier between", at);
-            return ptxsim_report_lane(w, i, l, "shared memory at %u is written after warp %u read it, with no barrier between", at, r & 63);
-        }
+        const u32 t = b->wrote[k], r = b->read[k];
+        u64 place = k * 2;
+        const char *part = part_of(&place);
+        const unsigned at = (unsigned)place;
+        if (t & PENDING) return ptxsim_report_lane(w, i, l, "%s at %u is %s before the cp.async to it has been waited for", part, at, done);
+        if (t == GAP) return ptxsim_report_lane(w, i, l, "%s at %u lies between two arrays", part, at);
+        if (!a->write && t == UNWRITTEN) return ptxsim_report_lane(w, i, l, "%s at %u is read and was never written", part, at);
+        if (t >= now && t != me)
+            return ptxsim_report_lane(w, i, l, "%s at %u is %s after warp %u wrote it, with no barrier between", part, at, done, t & 63);
+        if (!a->write || r < now || r == me) continue;
+        if ((r & 63) == MANY)
+            return ptxsim_report_lane(w, i, l, "%s at %u is written after several warps read it, with no barrier between", part, at);
+        return ptxsim_report_lane(w, i, l, "%s at %u is written after warp %u read it, with no barrier between", part, at, r & 63);
     }
     return true;
 }
@@ -123,17 +141,13 @@ bool ptxsim_claim(warp *w, const ins *i, const access *a) {
 }
 static bool in_shared(warp *w, const ins *i, access *a) {
     block *b = w->b;
-    const u64 end = b->shared_layout, dynamic_end = DYNAMIC_AT + b->launch->shared_bytes, bytes = a->bytes;
-    u32 outside = 0;
+    const u64 end = b->f->shared_layout, dynamic_end = DYNAMIC_AT + b->launch->shared_bytes;
     for (int l = 0; l < LANES; l++) {
         u64 at = a->at[l];
-        outside |= !((at + bytes <= end && at < end) || (at >= DYNAMIC_AT && at < dynamic_end && at + bytes <= dynamic_end));
-    }
-    for (int l = 0; outside && l < LANES; l++) {
-        u64 at = a->at[l];
-        if (a->exec >> l & 1 && !((at + bytes <= end && at < end) || (at >= DYNAMIC_AT && at < dynamic_end && at + bytes <= dynamic_end)))
-            return ptxsim_report_lane(w, i, l, "%u bytes at %lld are outside shared memory: %zu bytes of arrays, %zu of dynamic memory from %d on", a->bytes, (long long)at,
-                                      b->f->shared_bytes, b->launch->shared_bytes, DYNAMIC_AT);
+        if (at < dynamic_end && at + a->bytes <= (at < DYNAMIC_AT ? end : dynamic_end)) continue;
+        const char *part = part_of(&at);
+        return ptxsim_report_lane(w, i, guilty(a, l), "%u bytes at %lld are outside %s: %zu bytes of arrays, %zu dynamic", a->bytes, (long long)at,
+                                  part, b->f->shared_bytes, b->launch->shared_bytes);
     }
     for (int l = 0; l < LANES; l++) a->host[l] = b->shared + a->at[l];
     if (i->kind != K_STEP || i->fn.step == ptxsim_step_cp_async) return true; /* cp.async and ldmatrix count for themselves */
@@ -157,7 +171,9 @@ static bool in_global(warp *w, const ins *i, access *a) {
         if (!(a->exec >> l & 1)) continue;
         reason = NULL;
         a->host[l] = memory->resolve(memory->ctx, a->at[l], a->bytes, a->write, &reason);
-        if (!a->host[l]) return ptxsim_report_lane(w, i, l, "%s of %u bytes at 0x%llx: %s", a->write ? "write" : "read", a->bytes, (unsigned long long)a->at[l], reason ? reason : "no such memory");
+        if (!a->host[l])
+            return ptxsim_report_lane(w, i, l, "%s of %u bytes at 0x%llx: %s", a->write ? "write" : "read", a->bytes, (unsigned long long)a->at[l],
+                                      reason ? reason : "no such memory");
     }
     return true;
 }
@@ -165,11 +181,13 @@ static bool in_local(warp *w, const ins *i, access *a) {
     const size_t end = w->b->m->local_bytes;
     for (int l = 0; l < LANES; l++) {
         if (!(a->exec >> l & 1)) continue;
-        if (a->at[l] < 16 || a->at[l] + a->bytes > end) return ptxsim_report_lane(w, i, l, "%u bytes at %lld are outside local memory", a->bytes, (long long)a->at[l]);
+        if (a->at[l] < 16 || a->at[l] + a->bytes > end)
+            return ptxsim_report_lane(w, i, l, "%u bytes at %lld are outside local memory", a->bytes, (long long)a->at[l]);
         unsigned char *known = w->local_known + (size_t)l * end + a->at[l];
         a->host[l] = w->local + (size_t)l * end + a->at[l];
         if (a->write) memset(known, 1, a->bytes);
-        else if (memchr(known, 0, a->bytes)) return ptxsim_report_lane(w, i, l, "local memory at %llu is read and was never written", (unsigned long long)a->at[l]);
+        else if (memchr(known, 0, a->bytes))
+            return ptxsim_report_lane(w, i, l, "local memory at %llu is read and was never written", (unsigned long long)a->at[l]);
     }
     return true;
 }
@@ -184,7 +202,7 @@ static bool in_bytes(warp *w, const ins *i, access *a, bytes_view v, const char 
     for (int l = 0; l < LANES; l++) {
         const u64 at = a->at[l] - v.origin;
         if (at < v.skipped || at > v.size || v.size - at < a->bytes)
-            return ptxsim_report_lane(w, i, l, "%u bytes at %lld are outside %s", a->bytes, (long long)at, what);
+            return ptxsim_report_lane(w, i, guilty(a, l), "%u bytes at %lld are outside %s", a->bytes, (long long)at, what);
         a->host[l] = (unsigned char *)(uintptr_t)v.start + at;
     }
     return true;
@@ -206,7 +224,8 @@ static bool in_any(warp *w, const ins *i, access *a) {
         u64 minus = window == W_MODULE ? 0 : WINDOW(window);
         for (int l = 0; l < LANES; l++) part.at[l] = (these >> l & 1 ? a->at[l] : a->at[first]) - minus;
         if (!ptxsim_reach(w, i, &part, spaces[window])) return false;
-        for (int l = 0; l < LANES; l++) if (these >> l & 1) a->host[l] = part.host[l];
+        for (int l = 0; l < LANES; l++)
+            if (these >> l & 1) a->host[l] = part.host[l];
         left &= ~these;
     }
     return true;
@@ -239,10 +258,10 @@ static u64 widened(const ins *i, const unsigned char *from) {
     return x;
 }
 /* The three widths without conversion are loops of their own for speed. */
-#define SAME(T, to_host)                                                                      \
-    for (int n = 0; n < LANES; n++) {                                                         \
-        if (exec >> n & 1 && (to_host)) memcpy(a.host[n] + k * sizeof(T), (const T *)reg + n, sizeof(T)); \
-        if (exec >> n & 1 && !(to_host)) memcpy(reg + n * sizeof(T), a.host[n] + k * sizeof(T), sizeof(T)); \
+#define SAME(T, to_host)                                                                                                                             \
+    for (int n = 0; n < LANES; n++) {                                                                                                                \
+        if (exec >> n & 1 && (to_host)) memcpy(a.host[n] + k * sizeof(T), (const T *)reg + n, sizeof(T));                                            \
+        if (exec >> n & 1 && !(to_host)) memcpy(reg + n * sizeof(T), a.host[n] + k * sizeof(T), sizeof(T));                                          \
     }
 bool ptxsim_step_ld(warp *w, const ins *i, u32 exec) {
     access a;
@@ -305,7 +324,10 @@ bool ptxsim_step_unpack(warp *w, const ins *i, u32 exec) {
 bool ptxsim_step_clock(warp *w, const ins *i, u32 exec) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    u64 now = (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec, x = i->mode < 2 ? w->b->report->instructions : i->mode == 4 ? now >> 32 : i->mode == 5 ? 0 : now;
+    u64 now = (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec, x = i->mode < 2    ? w->b->report->instructions
+                                                                : i->mode == 4 ? now >> 32
+                                                                : i->mode == 5 ? 0
+                                                                               : now;
     for (int l = 0; l < LANES; l++)
         if (exec >> l & 1) memcpy((unsigned char *)lanes(w, i->o[0]) + l * i->width, &x, i->width);
     w->valid[i->o[0].valid] |= exec;
@@ -326,7 +348,8 @@ bool ptxsim_step_nothing(warp *w, const ins *i, u32 exec) {
 }
 bool ptxsim_step_activemask(warp *w, const ins *i, u32 exec) {
     u32 *d = lanes(w, i->o[0]);
-    for (int l = 0; l < LANES; l++) if (exec >> l & 1) d[l] = exec;
+    for (int l = 0; l < LANES; l++)
+        if (exec >> l & 1) d[l] = exec;
     w->valid[i->o[0].valid] |= exec;
     return true;
 }

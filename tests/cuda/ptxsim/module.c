@@ -13,7 +13,8 @@
 #define expect ptxsim_expect
 
 static u8 type_bytes(const parser *p) {
-#define X(name, bytes) if (is(p, "." #name)) return bytes;
+#define X(name, bytes)                                                                                                                               \
+    if (is(p, "." #name)) return bytes;
     PTXSIM_TYPE_LIST(X)
 #undef X
     return 0;
@@ -72,7 +73,8 @@ static bool initial_values(parser *p, unsigned char *to, u64 bytes, u8 element, 
     bool generic = accept(p, "generic") && accept(p, "(");
     const variable *named = NULL;
     for (size_t k = 0; k < p->m->variable_count; k++)
-        if (p->m->variables[k].owner == ~0u && p->m->variables[k].length == p->length && !memcmp(p->m->variables[k].name, p->word, p->length)) named = &p->m->variables[k];
+        if (p->m->variables[k].owner == ~0u && p->m->variables[k].length == p->length && !memcmp(p->m->variables[k].name, p->word, p->length))
+            named = &p->m->variables[k];
     if (named) {
         v = named->at;
         next(p);
@@ -123,7 +125,8 @@ bool ptxsim_declare(parser *p) {
         bool ok = true;
         switch (in) {
         case 's': ok = in_shared(p, &v, is_dynamic); break;
-        case 'l': case 'p': v.space = SP_LOCAL, v.at = place(&p->m->local_bytes, &v); break;
+        case 'l':
+        case 'p': v.space = SP_LOCAL, v.at = place(&p->m->local_bytes, &v); break;
         default: v.space = in == 'c' ? SP_CONST : SP_GLOBAL, ok = in_image(p, &v, element);
         }
         if (!ok || !add_variable(p, &v)) return false;
@@ -213,11 +216,13 @@ static bool file_name(parser *p) { /* .file number "path" [, time, size] */
         m->files[m->file_count++] = NULL;
     }
     const char *start = p->word + 1, *end = p->word + p->length - 1;
-    for (const char *c = start; c < end; c++) if (*c == '/') start = c + 1;
+    for (const char *c = start; c < end; c++)
+        if (*c == '/') start = c + 1;
     free(m->files[n]);
     m->files[n] = strndup(start, start < end ? (size_t)(end - start) : 0);
     next(p);
-    while (accept(p, ",")) if (!ptxsim_number(p, &n, &f)) return false;
+    while (accept(p, ","))
+        if (!ptxsim_number(p, &n, &f)) return false;
     return true;
 }
 static bool skip_section(parser *p) {
@@ -231,7 +236,8 @@ static bool directive(parser *p) {
         return next(p), true;
     }
     if (accept(p, ".target")) {
-        do next(p); while (accept(p, ","));
+        do next(p);
+        while (accept(p, ","));
         return true;
     }
     if (accept(p, ".file")) return file_name(p);

@@ -34,7 +34,8 @@ void ptxsim_next(parser *p) {
     for (;;) {
         if (*c == '\n') p->line_ahead++, c++;
         else if (isspace((unsigned char)*c)) c++;
-        else if (c[0] == '/' && c[1] == '/') while (*c && *c != '\n') c++;
+        else if (c[0] == '/' && c[1] == '/')
+            while (*c && *c != '\n') c++;
         else if (c[0] == '/' && c[1] == '*') {
             for (c += 2; *c && !(c[0] == '*' && c[1] == '/'); c++) p->line_ahead += *c == '\n';
             c += *c ? 2 : 0;
@@ -42,8 +43,10 @@ void ptxsim_next(parser *p) {
     }
     p->line = p->line_ahead;
     p->word = c;
-    if (is_word(*c)) while (is_word(*c) || (c[0] == ':' && c[1] == ':' && (c += 1))) c++;
-    else if (*c == '"') for (c++; *c && *(c++) != '"';) {}
+    if (is_word(*c))
+        while (is_word(*c) || (c[0] == ':' && c[1] == ':' && (c += 1))) c++;
+    else if (*c == '"')
+        for (c++; *c && *(c++) != '"';) {}
     else if (*c) c++;
     p->length = (size_t)(c - p->word);
     p->at = c;
@@ -89,7 +92,8 @@ static const struct registers *find_registers(const parser *p, const char *s, si
     for (size_t k = p->registers_count; k-- > 0;) {
         const struct registers *r = &p->registers[k];
         if (r->length == n && !r->count && !memcmp(r->name, s, n)) return *index = 0, r;
-        if (r->length == stem && stem < n && r->count && !memcmp(r->name, s, stem) && (*index = (u32)strtoul(s + stem, NULL, 10)) < r->count) return r;
+        if (r->length == stem && stem < n && r->count && !memcmp(r->name, s, stem) && (*index = (u32)strtoul(s + stem, NULL, 10)) < r->count)
+            return r;
     }
     return NULL;
 }
@@ -102,11 +106,14 @@ static const variable *find_variable(const parser *p, const char *s, size_t n) {
     return NULL;
 }
 static bool declare_registers(parser *p) {
-    static const struct { const char *name; u8 width; } widths[] = {
-        {".pred", 1}, {".b16", 2}, {".u16", 2}, {".s16", 2}, {".f16", 2}, {".b32", 4}, {".u32", 4}, {".s32", 4}, {".f32", 4}, {".f16x2", 4},
-        {".b64", 8}, {".u64", 8}, {".s64", 8}, {".f64", 8}};
+    static const struct {
+        const char *name;
+        u8 width;
+    } widths[] = {{".pred", 1}, {".b16", 2}, {".u16", 2},   {".s16", 2}, {".f16", 2}, {".b32", 4}, {".u32", 4},
+                  {".s32", 4},  {".f32", 4}, {".f16x2", 4}, {".b64", 8}, {".u64", 8}, {".s64", 8}, {".f64", 8}};
     u8 width = 0;
-    for (size_t k = 0; k < sizeof(widths) / sizeof(*widths); k++) if (is(p, widths[k].name)) width = widths[k].width;
+    for (size_t k = 0; k < sizeof(widths) / sizeof(*widths); k++)
+        if (is(p, widths[k].name)) width = widths[k].width;
     if (!width) return ptxsim_complain(p, "registers of the unknown type '%.*s'", (int)p->length, p->word);
     do {
         next(p);
@@ -155,7 +162,8 @@ static bool named(parser *p, raw *r) {
         r->reg.at = regs->first.at + (s32)(k * (regs->width == 1 ? 4u : regs->width * (u32)LANES)), r->reg.valid = regs->first.valid + k;
         return next(p), true;
     }
-#define X(id, text) if (is(p, text)) return r->kind = RAW_REGISTER, r->width = 4, r->reg.at = S_##id * 128, next(p), true;
+#define X(id, text)                                                                                                                                  \
+    if (is(p, text)) return r->kind = RAW_REGISTER, r->width = 4, r->reg.at = S_##id * 128, next(p), true;
     PTXSIM_SPECIAL_LIST(X)
 #undef X
     static const char *const clocks[] = {"%clock", "%clock64", "%globaltimer", "%globaltimer_lo", "%globaltimer_hi", "%smid"};
@@ -248,7 +256,8 @@ static bool instruction(parser *p) {
 }
 static bool label(parser *p, const char *name, size_t length) {
     for (size_t k = 0; k < p->label_count; k++)
-        if (p->labels[k].length == length && !memcmp(p->labels[k].name, name, length)) return ptxsim_complain(p, "a second label '%.*s'", (int)length, name);
+        if (p->labels[k].length == length && !memcmp(p->labels[k].name, name, length))
+            return ptxsim_complain(p, "a second label '%.*s'", (int)length, name);
     if (!(p->labels = ptxsim_grow(p, p->labels, p->label_count, sizeof(*p->labels)))) return false;
     p->labels[p->label_count++] = (struct label){name, length, (u32)p->m->codes, 0};
     if (!accept(p, ".branchtargets")) return true;
@@ -283,7 +292,8 @@ static bool patch_labels(parser *p) {
             continue;
         }
         for (size_t t = 0; t < p->label_count; t++)
-            if (p->labels[t].table && p->labels[t].length == j->length && !memcmp(p->labels[t].name, j->name, j->length)) i->target = p->labels[t].table - 1;
+            if (p->labels[t].table && p->labels[t].length == j->length && !memcmp(p->labels[t].name, j->name, j->length))
+                i->target = p->labels[t].table - 1;
         if (i->target == ~0u) return ptxsim_complain(p, "no .branchtargets '%.*s'", (int)j->length, j->name);
     }
     for (size_t t = 0; t < p->label_count; t++)
@@ -300,12 +310,14 @@ static bool patch_labels(parser *p) {
 static bool source_location(parser *p) { /* .loc file line column [, function_name ...] */
     u64 v[3] = {0, 0, 0};
     bool f;
-    for (int k = 0; k < 3; k++) if (!number(p, &v[k], &f)) return false;
+    for (int k = 0; k < 3; k++)
+        if (!number(p, &v[k], &f)) return false;
     while (p->length && p->word[0] == ',') { /* , function_name $L, inlined_at file line column */
         next(p);
         bool inlined = is(p, "inlined_at");
         next(p);
-        for (int k = 0; inlined && k < 3; k++) if (!number(p, &v[k], &f)) return false;
+        for (int k = 0; inlined && k < 3; k++)
+            if (!number(p, &v[k], &f)) return false;
         if (!inlined) {
             next(p);
             if (accept(p, "+") && !number(p, &v[2], &f)) return false;
@@ -330,8 +342,8 @@ bool ptxsim_body(parser *p) {
         else if (is(p, ".shared") || is(p, ".local") || is(p, ".param")) ok = ptxsim_declare(p);
         else if (accept(p, ".pragma")) next(p), ok = expect(p, ";");
         else if (word[0] == '.') ok = ptxsim_complain(p, "unknown directive '%.*s'", (int)length, word);
-        else if (accept(p, ";")) {}
-        else if (word[0] == '@') ok = instruction(p);
+        else if (accept(p, ";")) {
+        } else if (word[0] == '@') ok = instruction(p);
         else {
             const char *c = p->at;
             while (*c == ' ' || *c == '\t') c++;

@@ -1,8 +1,8 @@
 /* Runs nvcc's own PTX on the CPU, and looks for what a card would not forgive.
  *
  * Lanes of a warp run in lockstep groups by program counter; warps of a block are interleaved by a seeded schedule and may be pre-empted anywhere;
- * barriers, shuffles, ldmatrix and mma check who takes part; cp.async lands late or early. What it finds is an error with the
- * kernel, the PTX line, the block and the thread.
+ * barriers, shuffles, ldmatrix and mma check who takes part; cp.async lands late or early. Accesses of two warps to one place of shared memory with no
+ * barrier between are errors whatever the schedule. What it finds is an error with the kernel, the PTX line, the block and the thread.
  */
 #ifndef PTXSIM_H
 #define PTXSIM_H
@@ -40,7 +40,8 @@ typedef struct ptxsim_launch {
     size_t shared_limit;       /* static + dynamic may not exceed it */
     const void *params;        /* ptxsim_param_bytes bytes */
     ptxsim_memory memory;
-    uint64_t seed;             /* of the warp schedule; 0: warps in order, switched at barriers only (fast) */
+    /* Of the warp schedule; 0: warps in order, switched at barriers only (fast). Others switch anywhere, and lanes of a warp part now and then. */
+    uint64_t seed;
     ptxsim_async async;
     int threads;               /* host threads over blocks; 0 = 1 */
     /* Polled once per block; true: stop, which is not an error. May be NULL. */
@@ -48,12 +49,15 @@ typedef struct ptxsim_launch {
     void *stop_ctx;
 } ptxsim_launch;
 
+/* Counts are worth comparing with seed 0 only: other schedules split warps. */
 typedef struct ptxsim_report {
     char message[512];         /* what was wrong, or "" */
     uint64_t instructions;     /* of warps */
-    uint64_t shared_accesses, shared_passes;   /* of warps, and the bank passes they took: equal without conflicts */
+    /* ld and st: phases of warps (8 bytes a lane take two, 16 take four, as on a card) and the bank passes they took: equal without conflicts. */
+    uint64_t shared_accesses, shared_passes;
     uint64_t ldmatrix_phases, ldmatrix_passes; /* 8 rows each */
-    uint64_t global_accesses, global_sectors, global_sectors_least; /* 32-byte sectors touched, and the fewest that would have done for the bytes used */
+    /* 32-byte sectors touched, and the fewest that would have done for the bytes used; cp.async of whole sizes counts, too. */
+    uint64_t global_accesses, global_sectors, global_sectors_least;
 } ptxsim_report;
 
 /* Runs the whole grid. False with report->message when something was wrong. */

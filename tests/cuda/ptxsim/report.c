@@ -17,7 +17,8 @@ static void line_text(const ptxsim_module *m, u32 line, char *out, size_t room) 
     while (*c == ' ' || *c == '\t' || *c == '{') c++;
     size_t n = strcspn(c, "\n");
     snprintf(out, room, "%.*s", (int)n, c);
-    for (char *t = out; *t; t++) if (*t == '\t') *t = ' ';
+    for (char *t = out; *t; t++)
+        if (*t == '\t') *t = ' ';
 }
 bool ptxsim_report_lane(warp *w, const ins *i, int lane, const char *format, ...) {
     const block *b = w->b;
@@ -32,7 +33,8 @@ bool ptxsim_report_lane(warp *w, const ins *i, int lane, const char *format, ...
     }
     if (lane < 0) snprintf(thread, sizeof(thread), "warp %u", w->index);
     else snprintf(thread, sizeof(thread), "thread (%u,%u,%u)", t % n[0], t / n[0] % n[1], t / n[0] / n[1]);
-    snprintf(where, sizeof(where), "; %.80s, PTX line %u `%s`%s, block (%u,%u,%u), %s", b->f->name, i->line, text, source, b->id[0], b->id[1], b->id[2], thread);
+    snprintf(where, sizeof(where), "; %.80s, PTX line %u `%s`%s, block (%u,%u,%u), %s", b->f->name, i->line, text, source, b->id[0], b->id[1],
+             b->id[2], thread);
     va_list list;
     va_start(list, format);
     write_message(w->b, where, format, list);

@@ -29,7 +29,6 @@ static bool make_block(block *b) {
     size_t shared = DYNAMIC_AT + l->shared_bytes;
     b->threads = l->block[0] * l->block[1] * l->block[2];
     b->warps = (b->threads + LANES - 1) / LANES;
-    b->shared_layout = b->f->shared_layout;
     b->warp = calloc(b->warps, sizeof(warp));
     b->shared = malloc(shared), b->wrote = malloc(shared / 2 * sizeof(u32) + 64), b->read = malloc(shared / 2 * sizeof(u32) + 64);
     bool ok = b->warp && b->shared && b->wrote && b->read;
@@ -50,11 +49,27 @@ static void fill_special(warp *w) {
     u32(*s)[LANES] = (u32(*)[LANES])(void *)w->file;
     for (u32 l = 0; l < LANES; l++) {
         const u32 t = w->index * LANES + l, bit = 1u << l;
-        const u32 values[SPECIALS] = {
-            [S_tid_x] = t % n[0], [S_tid_y] = t / n[0] % n[1], [S_tid_z] = t / n[0] / n[1], [S_ntid_x] = n[0], [S_ntid_y] = n[1], [S_ntid_z] = n[2],
-            [S_ctaid_x] = b->id[0], [S_ctaid_y] = b->id[1], [S_ctaid_z] = b->id[2], [S_nctaid_x] = g[0], [S_nctaid_y] = g[1], [S_nctaid_z] = g[2],
-            [S_laneid] = l, [S_warpid] = w->index, [S_lt] = bit - 1, [S_le] = bit * 2 - 1, [S_eq] = bit, [S_ge] = ~(bit - 1), [S_gt] = ~(bit * 2 - 1),
-            [S_dynamic] = (u32)b->launch->shared_bytes, [S_total] = (u32)(b->launch->shared_bytes + b->f->shared_bytes)};
+        const u32 values[SPECIALS] = {[S_tid_x] = t % n[0],
+                                      [S_tid_y] = t / n[0] % n[1],
+                                      [S_tid_z] = t / n[0] / n[1],
+                                      [S_ntid_x] = n[0],
+                                      [S_ntid_y] = n[1],
+                                      [S_ntid_z] = n[2],
+                                      [S_ctaid_x] = b->id[0],
+                                      [S_ctaid_y] = b->id[1],
+                                      [S_ctaid_z] = b->id[2],
+                                      [S_nctaid_x] = g[0],
+                                      [S_nctaid_y] = g[1],
+                                      [S_nctaid_z] = g[2],
+                                      [S_laneid] = l,
+                                      [S_warpid] = w->index,
+                                      [S_lt] = bit - 1,
+                                      [S_le] = bit * 2 - 1,
+                                      [S_eq] = bit,
+                                      [S_ge] = ~(bit - 1),
+                                      [S_gt] = ~(bit * 2 - 1),
+                                      [S_dynamic] = (u32)b->launch->shared_bytes,
+                                      [S_total] = (u32)(b->launch->shared_bytes + b->f->shared_bytes)};
         for (int k = 0; k < SPECIALS; k++) s[k][l] = values[k];
     }
 }
@@ -63,10 +78,11 @@ static void mark(block *b, size_t at, size_t bytes, u32 tag) {
 }
 static void reset_block(block *b, u64 linear) {
     const ptxsim_launch *l = b->launch;
-    b->id[0] = (unsigned)(linear % l->grid[0]), b->id[1] = (unsigned)(linear / l->grid[0] % l->grid[1]), b->id[2] = (unsigned)(linear / l->grid[0] / l->grid[1]);
+    b->id[0] = (unsigned)(linear % l->grid[0]), b->id[1] = (unsigned)(linear / l->grid[0] % l->grid[1]),
+    b->id[2] = (unsigned)(linear / l->grid[0] / l->grid[1]);
     b->epoch = 1, b->random = l->seed * 0x2545f4914f6cdd1du + linear * 0x9e3779b1u;
     memset(b->arrived, 0, sizeof(b->arrived));
-    mark(b, 0, b->shared_layout, UNWRITTEN), mark(b, DYNAMIC_AT, l->shared_bytes, UNWRITTEN);
+    mark(b, 0, b->f->shared_layout, UNWRITTEN), mark(b, DYNAMIC_AT, l->shared_bytes, UNWRITTEN);
     for (size_t k = 0; k < b->m->gap_count; k++)
         if (b->m->gaps[k].owner == ~0u || &b->m->functions[b->m->gaps[k].owner] == b->f) mark(b, b->m->gaps[k].at, b->m->gaps[k].bytes, GAP);
     for (u32 k = 0; k < b->warps; k++) {
@@ -96,7 +112,8 @@ static void reduce(block *b, u32 number) { /* bar.red: what all threads of the b
         warp *w = &b->warp[k];
         if (!w->at_barrier || w->barrier_number != number || !w->barrier->combine) continue;
         u32 *d = lanes(w, w->barrier->o[0]), yes = w->barrier->combine == 2 ? count == total : count > 0;
-        if (w->barrier->combine == 1) for (int l = 0; l < LANES; l++) d[l] = count;
+        if (w->barrier->combine == 1)
+            for (int l = 0; l < LANES; l++) d[l] = count;
         else *d = yes ? EVERY_LANE : 0;
         w->valid[w->barrier->o[0].valid] |= w->alive;
     }
@@ -117,12 +134,17 @@ static bool release(block *b, bool *any) {
         for (u32 j = 0; j < b->warps; j++) {
             const warp *v = &b->warp[j];
             if (!v->at_barrier || v->barrier_number != w->barrier_number) continue;
-            if (v->barrier != w->barrier && !b->m->splits_barriers) return ptxsim_report_lane(b->warp + j, v->barrier, -1, "barrier divergence: warp %u waits at PTX line %u", w->index, w->barrier->line);
-            if (v->alive != v->exists) return ptxsim_report_lane(b->warp + j, v->barrier, __builtin_ctz(v->exists & ~v->alive), "barrier divergence: this thread has returned, others of its warp wait");
+            if (v->barrier != w->barrier && !b->m->splits_barriers)
+                return ptxsim_report_lane(b->warp + j, v->barrier, -1, "barrier divergence: warp %u waits at PTX line %u", w->index,
+                                          w->barrier->line);
+            if (v->alive != v->exists)
+                return ptxsim_report_lane(b->warp + j, v->barrier, __builtin_ctz(v->exists & ~v->alive),
+                                          "barrier divergence: this thread has returned, others of its warp wait");
         }
         reduce(b, w->barrier_number);
         const u32 number = w->barrier_number;
-        for (u32 j = 0; j < b->warps; j++) if (b->warp[j].barrier_number == number) b->warp[j].at_barrier = false;
+        for (u32 j = 0; j < b->warps; j++)
+            if (b->warp[j].barrier_number == number) b->warp[j].at_barrier = false;
         b->arrived[number] = 0, *any = true;
         if (++b->epoch >= 1u << 24) return ptxsim_report_block(b, "too many barriers");
     }
@@ -153,7 +175,8 @@ bool ptxsim_block_run(block *b) {
         int k = choose(b);
         if (k >= 0) {
             u64 r = b->launch->seed ? ptxsim_random(b) : 0;
-            b->left = b->launch->seed ? 1 + (r >> 8) % ((u64)1 << r % 10) : LONGEST_BLOCK; /* turns from 1 to 512 instructions, short ones as often as long ones */
+            b->left = b->launch->seed ? 1 + (r >> 8) % ((u64)1 << r % 10)
+                                      : LONGEST_BLOCK; /* turns from 1 to 512 instructions, short ones as often as long ones */
             if (!ptxsim_warp_run(&b->warp[k])) return false;
             if (b->report->instructions >= end) return ptxsim_report_lane(&b->warp[k], &b->m->code[b->warp[k].groups[0].pc], -1, "does not end");
             if (!b->m->splits_barriers) continue;
@@ -207,17 +230,25 @@ static bool refuse(ptxsim_report *r, const function *f, const char *text, u64 is
 static bool launchable(const ptxsim_launch *l, const function *f, ptxsim_report *r) {
     u64 threads = (u64)l->block[0] * l->block[1] * l->block[2];
     if (!l->grid[0] || !l->grid[1] || !l->grid[2] || !threads) return refuse(r, f, "the grid or the block is empty", 0, 0);
-    if (l->grid[0] > 0x7fffffffu || l->grid[1] > 65535 || l->grid[2] > 65535) return refuse(r, f, "blocks along y or z", l->grid[1] > l->grid[2] ? l->grid[1] : l->grid[2], 65535);
+    if (l->grid[0] > 0x7fffffffu || l->grid[1] > 65535 || l->grid[2] > 65535)
+        return refuse(r, f, "blocks along y or z", l->grid[1] > l->grid[2] ? l->grid[1] : l->grid[2], 65535);
     if (threads > 1024 || l->block[0] > 1024 || l->block[1] > 1024 || l->block[2] > 64) return refuse(r, f, "threads of a block", threads, 1024);
     if (f->max_threads && threads > f->max_threads) return refuse(r, f, "threads of a block against .maxntid", threads, f->max_threads);
-    for (int k = 0; k < 3; k++) if (f->required[0] && f->required[k] != l->block[k]) return refuse(r, f, "threads of a block against .reqntid", l->block[k], f->required[k]);
-    if (f->shared_bytes + l->shared_bytes > l->shared_limit) return refuse(r, f, "bytes of shared memory", f->shared_bytes + l->shared_bytes, l->shared_limit);
+    for (int k = 0; k < 3; k++)
+        if (f->required[0] && f->required[k] != l->block[k]) return refuse(r, f, "threads of a block against .reqntid", l->block[k], f->required[k]);
+    if (f->shared_bytes + l->shared_bytes > l->shared_limit)
+        return refuse(r, f, "bytes of shared memory", f->shared_bytes + l->shared_bytes, l->shared_limit);
     if (f->param_bytes && !l->params) return refuse(r, f, "no parameters are given; bytes", 0, f->param_bytes);
     return true;
 }
 bool ptxsim_run(const ptxsim_launch *l, ptxsim_report *report) {
     memset(report, 0, sizeof(*report));
-    grid g = {.launch = l, .f = ptxsim_entry(l->module, l->entry), .table = ptxsim_lane_table(), .report = report, .failed_at = ~(u64)0, .lock = PTHREAD_MUTEX_INITIALIZER};
+    grid g = {.launch = l,
+              .f = ptxsim_entry(l->module, l->entry),
+              .table = ptxsim_lane_table(),
+              .report = report,
+              .failed_at = ~(u64)0,
+              .lock = PTHREAD_MUTEX_INITIALIZER};
     if (!g.f) return snprintf(report->message, sizeof(report->message), "there is no entry %d", l->entry), false;
     if (!launchable(l, g.f, report)) return false;
     g.blocks = (u64)l->grid[0] * l->grid[1] * l->grid[2];

@@ -33,9 +33,11 @@ static void test_memory_faults(void) {
     fails("alignment of a vector", "an access of 16 bytes", BODY("ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%in+8];" STORE));
     fails("alignment in shared memory", "not aligned", BODY(SHARED "st.shared.u32 [%r8+1], %t;"));
     fails("behind the arrays", "outside shared memory", BODY(SHARED "st.shared.u32 [%r8+2048], %t;"));
-    fails("before shared memory", "outside shared memory", BODY("mov.u32 %r1, 4; st.shared.u32 [%r1+-8], %t;"));
+    fails("before shared memory", "outside dynamic shared memory", BODY("mov.u32 %r1, 4; st.shared.u32 [%r1+-8], %t;"));
+    fails("the lane that did it", "thread (37,0,0)", BODY(SHARED "setp.eq.s32 %p1, %t, 37; @%p1 st.shared.u32 [%r8+2048], %t;"));
+    fails("the lane that read it", "thread (37,0,0)", BODY(SHARED "setp.eq.s32 %p1, %t, 37; @%p1 ld.shared.u32 %r1, [%r8];"));
     fails("between two arrays", "between two arrays", BODY(".shared .b8 a[128]; .shared .b8 b[128]; mov.u32 %r9, a; st.shared.u32 [%r9+128], %t;"));
-    fails("behind dynamic memory", "outside shared memory", KERNEL(".extern .shared .b8 dyn[];", "mov.u32 %r9, dyn; st.shared.u32 [%r9+1024], %t;"));
+    fails("behind dynamic memory", "1024 are outside dynamic shared memory", KERNEL(".extern .shared .b8 dyn[];", "mov.u32 %r9, dyn; st.shared.u32 [%r9+1024], %t;"));
     fails("behind the parameters", "outside the parameters", BODY("ld.param.u64 %rd1, [more+8];"));
     fails("behind constant memory", "outside constant memory", KERNEL(".const .u32 c[2] = {1, 2};", "mov.u64 %rd1, c; ld.const.u32 %r1, [%rd1+8];"));
     fails("a write to a variable of the module", "a write to", KERNEL(".global .u32 g = 1;", "mov.u64 %rd1, g; st.global.u32 [%rd1], %t;"));

@@ -15,11 +15,14 @@ static bool stuck(warp *w) {
     const ins *here = &w->b->m->code[w->groups[0].pc];
     u32 gone = w->exists & ~w->alive;
     if (w->group_count == 1) {
-        if (w->alive != EVERY_LANE && here->flags & F_WHOLE_WARP) return ptxsim_report_lane(w, here, __builtin_ctz(~w->alive), "not all 32 lanes of the warp come here: lanes 0x%08x have returned or do not exist", ~w->alive);
-        return ptxsim_report_lane(w, here, __builtin_ctz(w->alive), "waits for lanes that do not come here: only lanes 0x%08x do, lanes 0x%08x have returned", w->groups[0].mask, gone);
+        if (w->alive != EVERY_LANE && here->flags & F_WHOLE_WARP)
+            return ptxsim_report_lane(w, here, __builtin_ctz(~w->alive),
+                                      "not all 32 lanes of the warp come here: lanes 0x%08x have returned or do not exist", ~w->alive);
+        return ptxsim_report_lane(w, here, __builtin_ctz(w->alive),
+                                  "waits for lanes that do not come here: only lanes 0x%08x do, lanes 0x%08x have returned", w->groups[0].mask, gone);
     }
-    return ptxsim_report_lane(w, here, __builtin_ctz(w->groups[0].mask), "divergence: lanes 0x%08x wait here and lanes 0x%08x at PTX line %u", w->groups[0].mask, w->groups[1].mask,
-                              w->b->m->code[w->groups[1].pc].line);
+    return ptxsim_report_lane(w, here, __builtin_ctz(w->groups[0].mask), "divergence: lanes 0x%08x wait here and lanes 0x%08x at PTX line %u",
+                              w->groups[0].mask, w->groups[1].mask, w->b->m->code[w->groups[1].pc].line);
 }
 /* Makes groups[current] the one to run and says up to which counter; false: there is none (*error: for a reason that was reported). */
 static bool pick(warp *w, u32 *stop, bool *error) {
@@ -32,7 +35,8 @@ static bool pick(warp *w, u32 *stop, bool *error) {
             if (!g[k].waiting && !g[k].held && (best < 0 || g[k].pc < g[best].pc)) best = k;
         }
         if (best >= 0 || !w->group_count) break;
-        if (held) for (int k = 0; k < w->group_count; k++) g[k].held = false;
+        if (held)
+            for (int k = 0; k < w->group_count; k++) g[k].held = false;
         else if (!join_waiting(w)) return *error = true, stuck(w);
     }
     if (best < 0) return false;
@@ -75,7 +79,8 @@ static bool assembled(warp *w, const ins *i, u32 exec, bool *wait) {
         }
     }
     *wait = (named & ~exec) != 0;
-    if (named & ~w->alive) return ptxsim_report_lane(w, i, __builtin_ctz(exec), "lanes 0x%08x take part and have returned or do not exist", named & ~w->alive);
+    if (named & ~w->alive)
+        return ptxsim_report_lane(w, i, __builtin_ctz(exec), "lanes 0x%08x take part and have returned or do not exist", named & ~w->alive);
     return true;
 }
 static bool compared(warp *w, const ins *i, u32 exec) {
@@ -86,7 +91,8 @@ static bool compared(warp *w, const ins *i, u32 exec) {
     u32 *d = lanes(w, i->o[0]), *e = lanes(w, i->o[4]);
     if (i->mode) {
         const u32 yes = i->mode == 1 ? ~0u : 0x3f800000u;
-        for (int l = 0; l < LANES; l++) if (exec >> l & 1) d[l] = p >> l & 1 ? yes : 0;
+        for (int l = 0; l < LANES; l++)
+            if (exec >> l & 1) d[l] = p >> l & 1 ? yes : 0;
     } else {
         *e = (*e & ~exec) | (q & exec); /* p last: it wins where both are the sink */
         *d = (*d & ~exec) | (p & exec);
@@ -150,15 +156,18 @@ static bool jump(warp *w, const ins *i, u32 exec, u32 *stop) {
 }
 static bool at_barrier(warp *w, const ins *i, u32 exec, u32 mask, bool *wait) {
     const u32 *number = lanes(w, i->o[1]), *threads = lanes(w, i->o[2]);
-    if (exec != mask) return ptxsim_report_lane(w, i, __builtin_ctz(mask & ~exec), "barrier divergence: a guard keeps lanes 0x%08x from it", mask & ~exec);
+    if (exec != mask)
+        return ptxsim_report_lane(w, i, __builtin_ctz(mask & ~exec), "barrier divergence: a guard keeps lanes 0x%08x from it", mask & ~exec);
     *wait = exec != w->alive;
     if (*wait) return true;
     if (!ptxsim_need(w, i, exec, 1, 3, "a barrier")) return false;
     int first = __builtin_ctz(exec);
     w->barrier = i, w->barrier_number = number[first], w->barrier_threads = threads[first];
     for (int l = 0; l < LANES; l++)
-        if (exec >> l & 1 && (number[l] != number[first] || threads[l] != threads[first])) return ptxsim_report_lane(w, i, l, "lanes name different barriers");
-    if (w->barrier_number > 15 || w->barrier_threads % LANES) return ptxsim_report_lane(w, i, first, "barrier %u for %u threads: 0 to 15, whole warps", w->barrier_number, w->barrier_threads);
+        if (exec >> l & 1 && (number[l] != number[first] || threads[l] != threads[first]))
+            return ptxsim_report_lane(w, i, l, "lanes name different barriers");
+    if (w->barrier_number > 15 || w->barrier_threads % LANES)
+        return ptxsim_report_lane(w, i, first, "barrier %u for %u threads: 0 to 15, whole warps", w->barrier_number, w->barrier_threads);
     w->at_barrier = true;
     return true;
 }
