@@ -1,5 +1,5 @@
-"""Where NVIDIA's libraries (cuBLASLt, cuDNN, NVRTC) may lie. Nothing of theirs is imported or loaded here: the core loads
-them, from the folders that it is given.
+"""Where NVIDIA's libraries (cuBLASLt, cuDNN, NVRTC) may lie. Nothing of theirs is imported or loaded here: the core
+loads them, from the folders that it is given.
 """
 
 from __future__ import annotations

@@ -110,8 +110,10 @@ static bool make_folders(char *path) {
 }
 
 static bool write_record(FILE *f, const wo_plan_record *r) {
-    return fprintf(f, "%s\n%s\n%s\n%" PRId64 " %zu %" PRIx64 "\n", magic, r->key, r->choice, r->workspace, r->bytes, hash(r->text, r->bytes)) > 0 &&
-           fwrite(r->text, 1, r->bytes, f) == r->bytes;
+    char head[sizeof magic + sizeof r->key + sizeof r->choice + 64];
+    int n = snprintf(head, sizeof head, "%s\n%s\n%s\n%" PRId64 " %zu %" PRIx64 "\n", magic, r->key, r->choice, r->workspace, r->bytes,
+                     hash(r->text, r->bytes));
+    return n > 0 && fwrite(head, 1, (size_t)n, f) == (size_t)n && fwrite(r->text, 1, r->bytes, f) == r->bytes;
 }
 
 void wo_plan_cache_store(const wo_plan_record *record) {
