@@ -40,6 +40,7 @@ typedef struct wo_memory_api {
 
 typedef struct wo_stream_api {
     uint32_t version, size;
+    /* The stream of transfers is named "copy": a device may let it go before others. */
     wo_status (*create)(wo_device *d, const char *name, wo_stream **out, wo_error *err);
     void (*destroy)(wo_stream *s); /* runs what is queued first; NULL is fine */
     /* Asynchronous; src and dst must stay valid until the stream has passed. Host or device pointers. */
@@ -88,7 +89,7 @@ typedef struct wo_ops_api {
 } wo_ops_api;
 
 struct wo_device { /* the public head; each device's own struct begins with it */
-    const char *name; /* "cpu", "dry" */
+    const char *name; /* "cpu", "cuda:1", "dry" */
     const wo_memory_api *memory;
     const wo_stream_api *stream;
     const wo_ops_api *ops;
@@ -99,7 +100,8 @@ struct wo_stream { /* the public head of each device's stream */
     wo_device *device;
 };
 
-/* Opens "cpu" (errors and cancelling are each open's own, the threads are the process's) or "dry". "cuda" is WO_EDEVICE with the reason until its plugin is there. */
+/* Opens "cpu" (errors and cancelling are each open's own, the threads are the process's), "cuda" or "cuda:1", a card of this machine, "cuda:rtx4090", a card
+ * that can only be planned for, or "dry". WO_EDEVICE, with what to do, where there is no card or no driver that works. */
 wo_status wo_device_open(const char *name, wo_device **out, wo_error *err);
 void wo_device_close(wo_device *d);
 const char *wo_device_names(void); /* "cpu" or "cpu, cuda": for messages */

@@ -2,10 +2,8 @@
 #include "device/device.h"
 
 #include "device/cpu/internal.h"
-#include "device/dry/dry.h"
-#ifdef WO_HAVE_CUDA
 #include "device/cuda/cuda.h"
-#endif
+#include "device/dry/dry.h"
 
 #include <string.h>
 
@@ -28,11 +26,9 @@ static wo_status open_dry(const char *name, wo_device **out, wo_error *err) {
 
 static const device_kind kinds[] = {
     {"cpu", open_cpu, wo_cpu_close},
-    {"dry", open_dry, wo_dry_close},
-#ifdef WO_HAVE_CUDA
     {"cuda", wo_cuda_open, wo_cuda_close},
     {"cuda:", wo_cuda_open, wo_cuda_close},
-#endif
+    {"dry", open_dry, wo_dry_close},
 };
 
 static const device_kind *find(const char *name) {
@@ -47,19 +43,13 @@ static const device_kind *find(const char *name) {
 
 /* The dry device is for planning, not for users, and so is not among the names. Whether there is a card is asked of the driver, which this loads. */
 const char *wo_device_names(void) {
-#ifdef WO_HAVE_CUDA
-    if (wo_cuda_count() > 0)
-        return "cpu, cuda";
-#endif
-    return "cpu";
+    return wo_cuda_count() > 0 ? "cpu, cuda" : "cpu";
 }
 
 wo_status wo_device_open(const char *name, wo_device **out, wo_error *err) {
     const device_kind *kind = find(name);
     if (kind != NULL)
         return kind->open(name, out, err);
-    if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
-        WO_FAIL(err, WO_EDEVICE, "CUDA support is not in this build yet, so device '%.40s' cannot be opened; devices: %s", name, wo_device_names());
     WO_FAIL(err, WO_EVALUE, "there is no device '%.40s'; devices: %s", name, wo_device_names());
 }
 
