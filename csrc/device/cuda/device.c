@@ -134,7 +134,7 @@ wo_status wo_cuda_open(const char *name, wo_device **out, wo_error *err) {
     const long number = name[5] >= '0' && name[5] <= '9' ? strtol(name + 5, &end, 10) : -1;
     const bool whole = number >= 0 && errno == 0 && *end == 0;
     if (whole && number < WO_CUDA_MAX_CARDS) {
-        char text[16];
+        char text[32];
         snprintf(text, sizeof text, "cuda:%ld", number);
         return open_card((int)number, text, out, err);
     }
