@@ -295,6 +295,53 @@ static void tickets_outlive_their_place_in_the_ring_of_events(void) {
     api->event_destroy(e);
 }
 
+/* Six streams, so that none of them is too far ahead by itself. */
+typedef struct recorder {
+    wo_stream *streams[6];
+    wo_event *event;
+    wo_ticket first;
+    atomic_int recorded;
+} recorder;
+
+static void *record_1200(void *arg) {
+    recorder *r = arg;
+    for (int i = 0; i < 1200; i++) {
+        wo_error mine;
+        wo_ticket t;
+        CHECK_OK(api->event_record(r->streams[i / 200], r->event, &t, &mine), &mine);
+        if (i == 0)
+            r->first = t;
+        atomic_fetch_add(&r->recorded, 1);
+    }
+    return NULL;
+}
+
+static void a_place_in_the_ring_of_events_is_not_taken_before_its_ticket_is_reached(void) {
+    recorder r = {.recorded = 0};
+    wo_event *gate = NULL;
+    pthread_t thread;
+    CHECK_OK(api->event_create(device, &gate, &err), &err);
+    CHECK_OK(api->event_create(device, &r.event, &err), &err);
+    for (int i = 0; i < 6; i++)
+        CHECK_OK(api->create(device, "recorder", &r.streams[i], &err), &err);
+    const wo_ticket go = api->event_expect(gate);
+    CHECK_OK(api->wait(r.streams[0], go, &err), &err);
+    CHECK(pthread_create(&thread, NULL, record_1200, &r) == 0);
+    while (atomic_load(&r.recorded) < WO_CUDA_TICKETS)
+        sched_yield();
+    wo_clock_sleep(0.05);
+    CHECK(atomic_load(&r.recorded) == WO_CUDA_TICKETS && !api->reached(r.first));
+    api->event_signal(go);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < 6; i++) {
+        CHECK_OK(api->sync(r.streams[i], &err), &err);
+        api->destroy(r.streams[i]);
+    }
+    CHECK(api->reached(r.first));
+    api->event_destroy(r.event);
+    api->event_destroy(gate);
+}
+
 static void tickets_recorded_by_two_streams_are_reached_in_order(void) {
     wo_stream *other = NULL;
     wo_event *e = NULL, *gate = NULL;
@@ -391,6 +438,7 @@ int main(void) {
     the_host_runs_about_256_commands_ahead_and_no_further();
     commands_that_take_long_are_kept_few();
     tickets_outlive_their_place_in_the_ring_of_events();
+    a_place_in_the_ring_of_events_is_not_taken_before_its_ticket_is_reached();
     tickets_recorded_by_two_streams_are_reached_in_order();
     an_event_used_in_both_ways_is_an_error();
     times_tell_work_from_waiting_and_from_nothing_to_do_also_inside_a_host_call();
