@@ -132,7 +132,9 @@ class Plan:
     def groups(self) -> list[dict[str, Any]]:
         """name, first_layer, layers, bytes, tier ("device" = resident)."""
     def passes(self) -> list[dict[str, Any]]:
-        """visits, streamed_bytes, activation_bytes, activation_live_bytes."""
+        """visits, streamed_bytes, activation_bytes, activation_live_bytes; work: what is computed, from the shapes: its
+        operations, FLOP of products, attention and convolutions, each as (float32, bfloat16), and other_bytes that all
+        other operations read and write."""
     def visits(self, index: int) -> list[int]:
         """The groups that pass `index` acquires, in order."""
 
@@ -145,6 +147,12 @@ class Engine:
     @property
     def device(self) -> str:
         """Name of the device."""
+    @property
+    def host_addressable(self) -> bool:
+        """Whether the device's memory is host memory, and counts as such."""
+    @property
+    def planning_only(self) -> bool:
+        """Whether it can be planned for and not be run."""
     def reserve(self, bytes: int) -> None:
         """Grows the work arena to at least so many bytes. An open Exec uses it: ValueError."""
     def release_arena(self) -> None:
@@ -227,13 +235,29 @@ def cpu_features() -> list[dict[str, Any]]:
     """One dict per instruction set, plain to best: name, built, supported, chosen."""
 
 def describe_device(name: str = "cpu") -> str:
-    """Lines for `wanoffload doctor`: what was chosen and why."""
+    """Lines for `wanoffload doctor`: what was chosen and why; for "cuda" what is there, what is missing and what mends
+    it, which never fails."""
 
 def device_memory(name: str = "cpu") -> tuple[int, int]:
     """(free, total) bytes; cpu respects the cgroup limit."""
 
 def host_memory() -> dict[str, int]:
-    """Counted host memory of the core: current, peak."""
+    """Counted host memory of the core: current, peak; and what of it is pinned for cards now: pinned."""
+
+def cuda_count() -> int:
+    """Cards that the driver shows; 0 without a driver."""
+
+def cuda_cards() -> list[str]:
+    """Names of the cards that can be planned for without being there: "rtx4090" of "cuda:rtx4090"."""
+
+def card_properties(name: str) -> dict[str, Any]:
+    """Of a cuda device, which is opened for it: name, sm (compute capability times 10), multiprocessors, shared_bytes,
+    memory_bytes, l2_bytes, clock_mhz; tabled rates, 0 where unknown: bf16_tflops, f32_tflops, memory_gbs, link_gbs;
+    planning_only. DeviceError where it is not there."""
+
+def set_library_folders(folders: Sequence[str]) -> None:
+    """Folders in which cuBLASLt, cuDNN and NVRTC may lie, searched before the system's; for devices opened from now
+    on."""
 
 class _testing:
     """Switches for the test suite; static methods only."""
@@ -263,6 +287,15 @@ class _testing:
     @staticmethod
     def probe_peak(kind: str) -> float:
         """FLOP/s that all compute threads reach between registers, "float32" or "bfloat16"."""
+    @staticmethod
+    def own_kernels_only(only: bool) -> None:
+        """Cuda devices opened from now on do without cuBLASLt and cuDNN, even if they are there."""
+    @staticmethod
+    def run_op(engine: Engine, op: str, arguments: Mapping[str, Any], repeats: int = 0) -> tuple[dict[str, Any], float]:
+        """One operation on the engine's device: ({name: result as float32}, seconds of a call, the mean of repeats
+        behind a first one). arguments: by the names of its fields, tensors as (array of one axis, dtype, shape), where
+        the array is repeated until the tensor is full and None for results; a convolution's frames are one tensor
+        [frames, height, width, channels]."""
     @staticmethod
     def tiles_after_cancel(engine: Engine) -> int:
         """Tiles that threads began after the last cancel."""

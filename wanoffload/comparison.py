@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from wanoffload import _core
+from wanoffload.devices import Device, as_device, card
 from wanoffload.errors import OutOfMemoryError, PlanError
 from wanoffload.schedulers.scheduler import AUTO_SHIFT
 from wanoffload.sizes import format_size
@@ -202,6 +203,7 @@ def bench(
     offloads: Iterable[str] = tuple(OFFLOADS),
     dtypes: Iterable[str] = ("float32", "bfloat16"),
     flow_shifts: Iterable[float | str] = (3.0, 5.0),
+    device: Any = None,
     progress: Callable[[Row], None] | None = None,
 ) -> Comparison:
     """Makes the same film in every way of offloading, then in other dtypes and with other flow shifts, and compares.
@@ -223,6 +225,7 @@ def bench(
         dtypes: Compared with the float32 film, which is made if it is not there; empty for no such rows.
         flow_shifts: Values of the scheduler's flow shift to make films with, beside the model's own; ``"auto"`` is what
             the model was published with for the size. Empty for no such rows.
+        device: Where to compute; the cpu unless given.
         progress: Called with each row as soon as it is there.
 
     Raises:
@@ -245,7 +248,9 @@ def bench(
         raise ValueError("`guidance_scale_2` takes effect with two experts only, which `video` does not have.")
     only_call = {"strength": strength, "guidance_scale_2": guidance_scale_2}
     only_call = {name: value for name, value in only_call.items() if value is not None}
-    runner = _Runner(model, call, only_call, num_inference_steps, seed, dtype, {"vram": vram, "ram": ram}, progress)
+    budget = {"vram": vram, "ram": ram}
+    where = as_device(device)
+    runner = _Runner(model, call, only_call, num_inference_steps, seed, dtype, budget, where, progress)
     runner.run_offloads(offloads)
     runner.run_dtypes(dtypes)
     runner.run_flow_shifts(shifts)
@@ -294,14 +299,14 @@ class _Runner:
         seed: int,
         dtype: str,
         budget: dict[str, Any],
+        device: Device,
         progress: Callable[[Row], None] | None,
     ) -> None:
         self.model, self.call, self.only_call, self.steps, self.seed = model, call, only_call, steps, seed
-        self.dtype, self.budget, self.progress = dtype, budget, progress
-        isa = next(one["name"] for one in _core.cpu_features() if one["chosen"])
+        self.dtype, self.budget, self.device, self.progress = dtype, budget, device, progress
         frames = len(call["video"]) if "video" in call else call["num_frames"]
         film = f"{call['width']}x{call['height']}, {frames} frames, {steps} steps, {dtype}"
-        self.comparison = Comparison(f"{os.fspath(model)}: {film}, cpu ({isa}), {_core.get_num_threads()} threads")
+        self.comparison = Comparison(f"{os.fspath(model)}: {film}, {describe_device(device)}")
         self.first: tuple[Row, np.ndarray] | None = None  # the film that the others have to be
 
     def run_offloads(self, names: list[str]) -> None:
@@ -351,19 +356,19 @@ class _Runner:
 
     def _own_shift(self) -> float | str | None:
         """The shift of the checkpoint's scheduler; None where it is a shift for each size."""
-        scheduler = open_pipeline(self.model, self.call, self.dtype).scheduler
+        scheduler = open_pipeline(self.model, self.call, self.dtype, self.device).scheduler
         return None if scheduler.config.get("use_dynamic_shifting") else _parse_shift(scheduler.config[scheduler.SHIFT])
 
     def _film(
         self, row: Row, offload: str, dtype: str | None = None, flow_shift: float | str | None = None
     ) -> np.ndarray | None:
         """Makes one film and fills the row; None where no plan fits, and then the row says so."""
-        pipe = open_pipeline(self.model, self.call, dtype or self.dtype)
+        pipe = open_pipeline(self.model, self.call, dtype or self.dtype, self.device)
         try:
             if offload == "auto":
                 pipe.enable_auto_offload(**self.budget)
             elif OFFLOADS[offload]:
-                pipe.enable_group_offload(onload_device="cpu", **OFFLOADS[offload])
+                pipe.enable_group_offload(onload_device=self.device, **OFFLOADS[offload])
             if flow_shift is not None:
                 set_flow_shift(pipe, flow_shift)
             film = self._measure(pipe, row)
@@ -420,11 +425,20 @@ class _Watch:
         self.device_peak = max(self.device_peak, held["resident_bytes"] + held["arena_bytes"])
 
 
-def open_pipeline(model: str | os.PathLike, call: dict[str, Any], dtype: str) -> Any:
+def describe_device(device: Device) -> str:
+    """A device in words: ``"cpu (avx2), 2 threads"``, ``"cuda (NVIDIA GeForce RTX 4090)"``."""
+    if device.type != "cpu":
+        return f"{device} ({card(device)['name']})"
+    isa = next(one["name"] for one in _core.cpu_features() if one["chosen"])
+    return f"cpu ({isa}), {_core.get_num_threads()} threads"
+
+
+def open_pipeline(model: str | os.PathLike, call: dict[str, Any], dtype: str, device: Device) -> Any:
     """The pipeline that the checkpoint and the call ask for."""
     from wanoffload.pipelines.choice import pipeline_class
 
-    pipe = pipeline_class(model, image="image" in call, video="video" in call).from_pretrained(model, dtype=dtype)
+    chosen = pipeline_class(model, image="image" in call, video="video" in call)
+    pipe = chosen.from_pretrained(model, dtype=dtype, device=device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -10,13 +10,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from wanoffload.devices import as_device, parse_device
-from wanoffload.messages import warn_once
+from wanoffload.devices import Device, as_device, parse_device
+from wanoffload.errors import DeviceError
+from wanoffload.messages import warn, warn_once
 from wanoffload.sizes import format_size, parse_size
 
 ALLOWANCE = 64 << 20
 """Bytes of a ram budget set aside for what is neither the core's nor the output: latents, embeddings, stacks, the
 interpreter's growth."""
+
+RESERVE = 512 << 20
+"""Bytes of a card that are left alone where no bound is given, and one in `RESERVE_SHARE` of its memory on top: the
+driver loads each kernel when it is first launched, cuDNN's and cuBLASLt's some hundred megabytes in all, memory is
+handed out in pieces of 2 MiB, and a card that drives a display is drawn on meanwhile."""
+RESERVE_SHARE = 64
 
 _LEVELS = {"block_level": "block", "leaf_level": "leaf"}
 
@@ -150,18 +157,78 @@ def auto_offload_settings(vram: Any = None, ram: Any = None) -> OffloadSettings:
     return OffloadSettings("auto", "auto", use_stream=True, vram=parse_size(vram, "vram"), ram=parse_size(ram, "ram"))
 
 
-def offload_target(gpu_id: int | None, device: Any) -> None:
-    """Checks the arguments that `enable_model_cpu_offload` and `enable_sequential_cpu_offload` share.
+def default_budgets(device: Device, held: int, vram: Any = None, ram: Any = None) -> tuple[Any, Any]:
+    """Budgets for what was not given.
+
+    On the cpu device, without either: nine tenths of the memory that is free now, as ``ram``. On a card each that is
+    missing: of the card's memory what is free now or held already, less a reserve; and nine tenths of the host's.
+
+    Args:
+        device: Where to compute.
+        held: Bytes of its memory that are ours already.
+        vram: As given.
+        ram: As given.
+    """
+    from wanoffload import _core
+
+    if ram is None and (vram is None or device.type != "cpu"):
+        ram = _core.device_memory("cpu")[0] * 9 // 10
+    if vram is None and device.type != "cpu":
+        free, total = _core.device_memory(str(device))
+        vram = max(0, free + held - RESERVE - total // RESERVE_SHARE)
+    return vram, ram
+
+
+def offload_target(gpu_id: int | None, device: Any, current: Device | None = None) -> Device:
+    """Where a call of `enable_model_cpu_offload` or `enable_sequential_cpu_offload` wants to compute.
+
+    As in diffusers, that is an accelerator where there is one: without arguments the current device if it is a card,
+    else the first card that can be used, else the current device.
+
+    Args:
+        gpu_id: A card's number, or None.
+        device: A device, or None.
+        current: Where the pipeline computes now.
 
     Raises:
         DeviceError: The device cannot be used.
-        ValueError: An accelerator's number was given where there is no accelerator.
+        ValueError: An accelerator's number was given where there is no accelerator, or twice.
     """
+    if device is None:
+        return _accelerator(gpu_id, current or as_device(None))
     target = as_device(device)
-    if gpu_id is not None and target.type == "cpu":
+    if gpu_id is None:
+        return target
+    if target.type == "cpu":
+        raise ValueError(_no_numbers(gpu_id, target))
+    if parse_device(device).index is not None:
         raise ValueError(
-            f"`gpu_id`={gpu_id} cannot take effect: the device is '{target}', which has no numbers. Leave it out."
+            f"You have passed both `gpu_id`={gpu_id} and an index as part of the passed device `device`={device}. "
+            f"Pass one of the two: `device`={target.type}."
         )
+    return as_device(f"{target.type}:{gpu_id}")
+
+
+def _accelerator(gpu_id: int | None, current: Device) -> Device:
+    from wanoffload import _core
+
+    if gpu_id is None and current.type != "cpu":
+        return current
+    if _core.cuda_count() == 0:
+        if gpu_id is not None:
+            raise ValueError(_no_numbers(gpu_id, current))
+        return current
+    if gpu_id is not None:
+        return as_device(f"cuda:{gpu_id}")
+    try:
+        return as_device("cuda")
+    except DeviceError as error:
+        warn(f"There is a card, but it cannot be used, and '{current}' goes on computing: {error}")
+        return current
+
+
+def _no_numbers(gpu_id: int, device: Device) -> str:
+    return f"`gpu_id`={gpu_id} cannot take effect: the device is '{device}', which has no numbers. Leave it out."
 
 
 def _check_blocks(level: str, count: Any) -> None:

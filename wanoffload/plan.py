@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wanoffload.offload import OffloadSettings
+from wanoffload.prediction import Prediction
 from wanoffload.sizes import format_size
 from wanoffload.tables import html_table, text_table
 
@@ -113,6 +114,7 @@ class PipelinePlan:
             scheduler keeps, embeddings, frames on their way.
         notes: Lines that belong under it.
         turns: Components that run in another's execution and stand in its plan: ``{"transformer_2": "transformer"}``.
+        prediction: How long it is expected to take; None on the cpu device, and for cards whose rates are not known.
     """
 
     components: dict[str, ComponentPlan]
@@ -123,6 +125,7 @@ class PipelinePlan:
     array_bytes: int = 0
     notes: list[str] = field(default_factory=list)
     turns: dict[str, str] = field(default_factory=dict)
+    prediction: Prediction | None = None
 
     def part(self, name: str) -> ComponentPlan | None:
         """The plan that a component runs under, its own or another's; None where it does not run."""
@@ -144,7 +147,7 @@ class PipelinePlan:
 
     def as_dict(self) -> dict[str, Any]:
         """Every figure by name."""
-        return {
+        found = {
             "what": self.what,
             "vram": self.vram,
             "ram": self.ram,
@@ -156,6 +159,7 @@ class PipelinePlan:
             "turns": dict(self.turns),
             "components": {name: one.as_dict() for name, one in self.components.items()},
         }
+        return found if self.prediction is None else found | {"prediction": self.prediction.as_dict()}
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         plans = list(self.components.values())
@@ -180,7 +184,7 @@ class PipelinePlan:
             f"output {format_size(self.output_bytes)}, other arrays {format_size(self.array_bytes)}, allowance "
             f"{format_size(self.allowance)} (all in memory)"
         )
-        return lines + self.notes
+        return lines + self.notes + (self.prediction.lines() if self.prediction is not None else [])
 
     def __str__(self) -> str:
         return "\n".join([f"Plan for {self.what}", text_table(*self._table()), *self._totals()])

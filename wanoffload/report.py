@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from wanoffload.sizes import format_size
@@ -25,6 +27,7 @@ _SUMS = (
     "read_seconds",
 )
 _PEAKS = ("activation_peak", "arena_bytes", "arena_touched", "ram_peak")
+_CARD_PEAKS = ("device_bytes", "pinned_bytes")
 _ROWS = (
     ("seconds", "seconds"),
     ("  loading", "load_seconds"),
@@ -44,6 +47,7 @@ _ROWS = (
     ("core memory", "ram_peak"),
     ("  planned, tables apart", "core_ram"),  # tables of names and schedules belong to the allowance
 )
+_CARD_ROWS = (("device memory held", "device_bytes"), ("pinned host memory", "pinned_bytes"))
 
 
 class Recorded:
@@ -97,6 +101,8 @@ class ComponentReport(Recorded):
             it; reading, which runs beside.
         activation_peak, arena_bytes, arena_touched, ram_peak: Peaks in bytes. ram_peak is of the core in this process,
             with its tables of names and schedules, which a plan leaves to the allowance.
+        device_bytes, pinned_bytes: On a card: the most of its memory that was held, residents of other components
+            included, and of host memory that was pinned; 0 on the cpu device, whose arena is in ram_peak.
         timeline: What each execution recorded, after ``enable_trace()``.
     """
 
@@ -106,12 +112,21 @@ class ComponentReport(Recorded):
         self.plan: dict[str, Any] = {}
         self.ram_others = 0
         self.timeline: list[Execution] = []
-        for field in (*_SUMS, *_PEAKS):
+        for field in (*_SUMS, *_PEAKS, *_CARD_PEAKS):
             setattr(self, field, 0.0 if field.endswith("seconds") else 0)
 
-    def add(self, measured: dict[str, Any], plan: dict[str, Any], trace: dict[str, Any] | None = None) -> None:
-        """Adds one execution: the core's report, the summary of the plan it ran under, and what was recorded."""
+    def add(
+        self,
+        measured: dict[str, Any],
+        plan: dict[str, Any],
+        trace: dict[str, Any] | None = None,
+        on_card: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """Adds one execution: the core's report, the summary of the plan it ran under, what was recorded, and
+        ``device_bytes`` and ``pinned_bytes`` of one on a card."""
         self.executions += 1
+        for field, value in on_card.items():
+            setattr(self, field, max(getattr(self, field), value))
         if trace is not None:
             self.timeline.append(Execution(dict(plan), trace["events"], trace["dropped"]))
         for field in _SUMS:
@@ -122,15 +137,19 @@ class ComponentReport(Recorded):
             self.plan = dict(plan)
 
     @property
+    def on_card(self) -> bool:
+        """Whether it ran on a card, whose memory is not the host's."""
+        return self.device_bytes > 0
+
+    @property
     def core_ram(self) -> int:
         """Bytes of memory that the plan says the core holds while this component runs, others' included."""
         return self.plan.get("ram", 0) + self.ram_others
 
     def as_dict(self) -> dict[str, Any]:
         """Every figure by name, the plan's under ``"plan"``."""
-        return {field: getattr(self, field) for field in ("executions", *_SUMS, *_PEAKS, "ram_others")} | {
-            "plan": dict(self.plan)
-        }
+        fields = ("executions", *_SUMS, *_PEAKS, *(_CARD_PEAKS if self.on_card else ()), "ram_others")
+        return {field: getattr(self, field) for field in fields} | {"plan": dict(self.plan)}
 
     def _executions(self) -> dict[str, list[Execution]]:
         return {self.name: self.timeline}
@@ -172,6 +191,11 @@ class PipelineReport(Recorded):
         return max((one.ram_peak for one in self.components.values()), default=0)
 
     @property
+    def vram_peak(self) -> int:
+        """The most of a card's memory that was held at one time, in bytes; 0 on the cpu device."""
+        return max((one.device_bytes for one in self.components.values()), default=0)
+
+    @property
     def bytes_moved(self) -> int:
         """Bytes that passes brought through the rings."""
         return sum(one.bytes_moved for one in self.components.values())
@@ -179,6 +203,7 @@ class PipelineReport(Recorded):
     def as_dict(self) -> dict[str, Any]:
         """Every figure by name."""
         own = {"seconds": self.seconds, "steps": self.steps, "interrupted": self.interrupted, "ram_peak": self.ram_peak}
+        own |= {"vram_peak": self.vram_peak} if self.vram_peak else {}
         return own | {"components": {name: one.as_dict() for name, one in self.components.items()}}
 
     def _executions(self) -> dict[str, list[Execution]]:
@@ -197,7 +222,8 @@ class PipelineReport(Recorded):
 
 
 def _columns(reports: list[ComponentReport]) -> tuple[list[str], list[list[str]]]:
-    rows = [[label, *(_cell(one, field) for one in reports)] for label, field in _ROWS]
+    shown = _ROWS + (_CARD_ROWS if any(one.on_card for one in reports) else ())
+    rows = [[label, *(_cell(one, field) for one in reports)] for label, field in shown]
     return ["", *(one.name for one in reports)], rows
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from wanoffload.devices import Device
-from wanoffload.errors import BusyError
+from wanoffload.devices import Device, can_only_be_planned, card, prepare
+from wanoffload.errors import BusyError, DeviceError
+from wanoffload.prediction import Rates, tabled_rates
 
 TRACE_SPANS = 1 << 16
 """Room of a trace, unless another is asked for: 8 MiB."""
@@ -24,6 +25,8 @@ class Runtime:
     Attributes:
         device: Where it computes.
         members: The components that run on it.
+        rates: How fast the device computes: tabled, then measured by the calls that ran. None on the cpu device, for
+            which nothing is predicted.
     """
 
     def __init__(self, device: Device) -> None:
@@ -31,6 +34,7 @@ class Runtime:
         self._engine: Any = None
         self._trace_spans = 0
         self.members: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.rates: Rates | None = tabled_rates(card(device)) if device.type == "cuda" else None
         self._lock = threading.Lock()
         self._running = ""
 
@@ -40,6 +44,8 @@ class Runtime:
         if self._engine is None:
             from wanoffload import _core
 
+            if self.device.type == "cuda":
+                prepare()
             self._engine = _core.Engine(str(self.device))
             self._engine.record_trace(self._trace_spans)
         return self._engine
@@ -56,7 +62,14 @@ class Runtime:
 
         Raises:
             BusyError: Another call is running.
+            DeviceError: The device can be planned for only.
         """
+        if can_only_be_planned(self.device):
+            raise DeviceError(
+                f"{what} cannot run on '{self.device}', which stands for an {card(self.device)['name']} that need not "
+                "be here: it can be planned for. Move to a device that computes: to('cuda') where there is a card, "
+                "to('cpu') elsewhere."
+            )
         if not self._lock.acquire(blocking=False):
             raise BusyError(
                 f"{what} cannot run now: {self._running or 'another call'} is running on the same engine, which serves "
@@ -69,10 +82,17 @@ class Runtime:
             self._running = ""
             self._lock.release()
 
+    def held(self) -> int:
+        """Bytes of the device's memory that the engine holds."""
+        if self._engine is None:
+            return 0
+        held = self._engine.held()
+        return held["resident_bytes"] + held["arena_bytes"]
+
     def drop(self, *cores: Any) -> None:
         """Forgets the residents and host slabs of networks, if there are any; they are loaded again when next
         needed."""
-        if self._engine is not None:
+        if self._engine is not None and not self._engine.planning_only:
             with self.call("Changing how a component is offloaded"):
                 for core in cores:
                     self._engine.drop(core)

@@ -7,6 +7,8 @@
  */
 #include "python/module.h"
 
+#include "device/cuda/cuda.h"
+
 #include <unistd.h>
 
 /* ---- calls ---- */
@@ -334,6 +336,15 @@ static PyObject *engine_device(PyObject *object, void *Py_UNUSED(closure)) {
     return wo_py_text(wo_engine_device(((wo_py_engine *)object)->engine)->name);
 }
 
+static PyObject *engine_host_addressable(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(wo_engine_device(((wo_py_engine *)object)->engine)->memory->host_addressable);
+}
+
+static PyObject *engine_planning_only(PyObject *object, void *Py_UNUSED(closure)) {
+    const wo_device *device = wo_engine_device(((wo_py_engine *)object)->engine);
+    return PyBool_FromLong(wo_py_is_cuda(device->name) && wo_cuda_is_planning_only(device));
+}
+
 /* ---- type ---- */
 
 PyDoc_STRVAR(engine_doc,
@@ -370,6 +381,8 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef properties[] = {
     {"device", engine_device, NULL, "Name of the device.", NULL},
+    {"host_addressable", engine_host_addressable, NULL, "Whether the device's memory is host memory, and counts as such.", NULL},
+    {"planning_only", engine_planning_only, NULL, "Whether it can be planned for and not be run.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

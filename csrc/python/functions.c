@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "device/cpu/cpu.h"
+#include "device/cuda/cuda.h"
 
 #include <string.h>
 
@@ -64,17 +65,25 @@ static PyObject *cpu_features(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(n
     return list;
 }
 
-/* Opens the device that `name=` asks for; NULL with an exception. */
-static wo_device *open_named(PyObject *module, PyObject *args, PyObject *names) {
+/* The device that `name=` asks for, "cpu" unless given. */
+static int read_name(PyObject *module, PyObject *args, PyObject *names, const char **name) {
     static char *keywords[] = {"name", NULL};
     PyObject *value = NULL;
-    const char *name = "cpu";
+    *name = "cpu";
     if (!PyArg_ParseTupleAndKeywords(args, names, "|O", keywords, &value) ||
-        wo_py_check_process(PyModule_GetState(module)) < 0 || (value != NULL && wo_py_string(value, "name", &name) < 0))
-        return NULL;
+        wo_py_check_process(PyModule_GetState(module)) < 0 || (value != NULL && wo_py_string(value, "name", name) < 0))
+        return -1;
+    return 0;
+}
+
+/* NULL with an exception when it cannot be opened. */
+static wo_device *open_named(PyObject *module, const char *name) {
     wo_error err;
     wo_device *device = NULL;
-    wo_status status = wo_py_device_open(name, &device, &err);
+    wo_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = wo_py_device_open(name, &device, &err);
+    Py_END_ALLOW_THREADS
     if (status == WO_OK)
         return device;
     wo_py_raise(PyModule_GetState(module), status, &err);
@@ -82,7 +91,12 @@ static wo_device *open_named(PyObject *module, PyObject *args, PyObject *names) 
 }
 
 static PyObject *describe_device(PyObject *module, PyObject *args, PyObject *names) {
-    wo_device *device = open_named(module, args, names);
+    const char *name;
+    if (read_name(module, args, names, &name) < 0)
+        return NULL;
+    if (wo_py_is_cuda(name))
+        return wo_py_cuda_describe();
+    wo_device *device = open_named(module, name);
     if (device == NULL)
         return NULL;
     char text[4096] = "";
@@ -92,7 +106,10 @@ static PyObject *describe_device(PyObject *module, PyObject *args, PyObject *nam
 }
 
 static PyObject *device_memory(PyObject *module, PyObject *args, PyObject *names) {
-    wo_device *device = open_named(module, args, names);
+    const char *name;
+    if (read_name(module, args, names, &name) < 0)
+        return NULL;
+    wo_device *device = open_named(module, name);
     if (device == NULL)
         return NULL;
     wo_error err;
@@ -106,8 +123,8 @@ static PyObject *device_memory(PyObject *module, PyObject *args, PyObject *names
 }
 
 static PyObject *host_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
-    return Py_BuildValue("{sKsK}", "current", (unsigned long long)wo_memory_current(), "peak",
-                         (unsigned long long)wo_memory_peak());
+    return Py_BuildValue("{sKsKsK}", "current", (unsigned long long)wo_memory_current(), "peak",
+                         (unsigned long long)wo_memory_peak(), "pinned", (unsigned long long)wo_cuda_pinned_bytes());
 }
 
 PyDoc_STRVAR(set_num_threads_doc, "set_num_threads($module, threads)\n--\n\nSets the compute threads of the process.");
@@ -116,10 +133,12 @@ PyDoc_STRVAR(default_num_threads_doc, "default_num_threads($module, /)\n--\n\nTh
 PyDoc_STRVAR(cpu_features_doc, "cpu_features($module, /)\n--\n\n"
                                "One dict per instruction set, plain to best: name, built, supported, chosen.");
 PyDoc_STRVAR(describe_device_doc, "describe_device($module, name='cpu')\n--\n\n"
-                                  "Lines for `wanoffload doctor`: what was chosen and why.");
+                                  "Lines for `wanoffload doctor`: what was chosen and why; for \"cuda\" what is there, what is missing\n"
+                                  "and what mends it, which never fails.");
 PyDoc_STRVAR(device_memory_doc, "device_memory($module, name='cpu')\n--\n\n"
                                 "(free, total) bytes; cpu respects the cgroup limit.");
-PyDoc_STRVAR(host_memory_doc, "host_memory($module, /)\n--\n\nCounted host memory of the core: current, peak.");
+PyDoc_STRVAR(host_memory_doc, "host_memory($module, /)\n--\n\n"
+                              "Counted host memory of the core: current, peak; and what of it is pinned for cards now: pinned.");
 
 PyMethodDef wo_py_functions[] = {
     {"set_num_threads", WO_PY_METHOD(set_num_threads), METH_VARARGS | METH_KEYWORDS, set_num_threads_doc},

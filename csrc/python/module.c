@@ -33,7 +33,7 @@ static int add_types(PyObject *module, wo_py_state *state) {
 static int module_exec(PyObject *module) {
     wo_py_state *state = PyModule_GetState(module);
     if (refuse_subinterpreter() < 0 || wo_py_arrays_init() < 0 || wo_py_errors_init(state) < 0 ||
-        add_types(module, state) < 0)
+        add_types(module, state) < 0 || PyModule_AddFunctions(module, wo_py_cuda_functions) < 0)
         return -1;
     return wo_py_job_watch_exit(module);
 }

@@ -202,6 +202,12 @@ void wo_py_engines_abandon(wo_py_state *state, wo_py_network *network);
 /* The Exec object of an open exec is gone. */
 void wo_py_engine_abandon_exec(wo_py_engine *engine, wo_exec *exec, wo_plan *plan);
 
+/* ---- cuda.c ---- */
+bool wo_py_is_cuda(const char *name);
+/* What there is of NVIDIA's on this machine and in this build; a new str. */
+PyObject *wo_py_cuda_describe(void);
+extern PyMethodDef wo_py_cuda_functions[];
+
 /* ---- exec.c, functions.c, testing.c ---- */
 PyTypeObject *wo_py_exec_type(PyObject *module);
 extern PyMethodDef wo_py_functions[];

@@ -150,12 +150,27 @@ static PyObject *plan_groups(PyObject *object, PyObject *Py_UNUSED(none)) {
     return list;
 }
 
+/* (float32, bfloat16) */
+static PyObject *pair(const double *kinds) { return Py_BuildValue("dd", kinds[WO_WORK_F32], kinds[WO_WORK_BF16]); }
+
+static PyObject *work_dict(const wo_work *work) {
+    PyObject *dict = PyDict_New();
+    if (dict != NULL && (wo_py_put(dict, "operations", PyLong_FromLongLong(work->operations)) < 0 ||
+                         wo_py_put(dict, "products", pair(work->products)) < 0 ||
+                         wo_py_put(dict, "attention", pair(work->attention)) < 0 ||
+                         wo_py_put(dict, "convolutions", pair(work->convolutions)) < 0 ||
+                         wo_py_put(dict, "other_bytes", PyFloat_FromDouble(work->other_bytes)) < 0))
+        Py_CLEAR(dict);
+    return dict;
+}
+
 static PyObject *pass_dict(const wo_plan_pass *pass) {
     PyObject *dict = PyDict_New();
     if (dict != NULL && (put_size(dict, "visits", pass->visits) < 0 ||
                          put_size(dict, "streamed_bytes", pass->streamed_bytes) < 0 ||
                          put_size(dict, "activation_bytes", pass->activation_bytes) < 0 ||
-                         put_size(dict, "activation_live_bytes", pass->activation_live_bytes) < 0))
+                         put_size(dict, "activation_live_bytes", pass->activation_live_bytes) < 0 ||
+                         wo_py_put(dict, "work", work_dict(&pass->work)) < 0))
         Py_CLEAR(dict);
     return dict;
 }
@@ -204,7 +219,10 @@ PyDoc_STRVAR(summary_doc, "summary($self, /)\n--\n\n"
                           "The fields of wo_plan_summary; policy and knobs flattened into policy_* and knobs_*;\n"
                           "tier, level as words.");
 PyDoc_STRVAR(groups_doc, "groups($self, /)\n--\n\nname, first_layer, layers, bytes, tier (\"device\" = resident).");
-PyDoc_STRVAR(passes_doc, "passes($self, /)\n--\n\nvisits, streamed_bytes, activation_bytes, activation_live_bytes.");
+PyDoc_STRVAR(passes_doc, "passes($self, /)\n--\n\n"
+                         "visits, streamed_bytes, activation_bytes, activation_live_bytes; work: what is computed, from the\n"
+                         "shapes: its operations, FLOP of products, attention and convolutions, each as (float32, bfloat16),\n"
+                         "and other_bytes that all other operations read and write.");
 PyDoc_STRVAR(visits_doc, "visits($self, index)\n--\n\nThe groups that pass `index` acquires, in order.");
 
 static PyMethodDef methods[] = {

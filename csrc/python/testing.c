@@ -1,8 +1,9 @@
 /* _testing: switches for the test suite, as static methods of a type that only serves as a name space. */
-#include "python/module.h"
+#include "python/testing_ops.h"
 
 #include "base/memory.h"
 #include "device/cpu/cpu.h"
+#include "device/cuda/cuda.h"
 
 /* A static method has no self. Only one module of this name is ever loaded in a process, in the main interpreter, so its type
  * is found through the import system. */
@@ -163,6 +164,28 @@ static PyObject *probe_peak(PyObject *Py_UNUSED(none), PyObject *args, PyObject 
     return PyFloat_FromDouble(peak);
 }
 
+static PyObject *own_kernels_only(PyObject *Py_UNUSED(none), PyObject *args, PyObject *names) {
+    static char *keywords[] = {"only", NULL};
+    PyObject *value;
+    bool only;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "O:own_kernels_only", keywords, &value) || wo_py_bool(value, "only", &only) < 0)
+        return NULL;
+    wo_cuda_set_own_kernels_only(only);
+    Py_RETURN_NONE;
+}
+
+static PyObject *run_op(PyObject *Py_UNUSED(none), PyObject *args, PyObject *names) {
+    static char *keywords[] = {"engine", "op", "arguments", "repeats", NULL};
+    PyObject *engine, *op, *arguments, *count = NULL;
+    int64_t repeats = 0;
+    wo_py_state *state = find_state();
+    if (state == NULL || !PyArg_ParseTupleAndKeywords(args, names, "OOO|O:run_op", keywords, &engine, &op, &arguments, &count) ||
+        wo_py_instance(engine, "engine", state->engine) < 0 ||
+        (count != NULL && wo_py_int(count, "repeats", 0, INT32_MAX, &repeats) < 0))
+        return NULL;
+    return wo_py_run_op((wo_py_engine *)engine, op, arguments, repeats);
+}
+
 PyDoc_STRVAR(testing_doc, "Switches for the test suite; static methods only.");
 PyDoc_STRVAR(force_isa_doc, "force_isa(name)\n--\n\n"
                             "Forces an instruction set for the process; None returns to the best.");
@@ -178,6 +201,13 @@ PyDoc_STRVAR(reset_peak_doc, "reset_peak()\n--\n\nBegins a new host_memory()[\"p
 PyDoc_STRVAR(tiles_after_cancel_doc, "tiles_after_cancel(engine)\n--\n\nTiles that threads began after the last cancel.");
 PyDoc_STRVAR(probe_peak_doc, "probe_peak(kind)\n--\n\n"
                              "FLOP/s that all compute threads reach between registers, \"float32\" or \"bfloat16\".");
+PyDoc_STRVAR(own_kernels_only_doc, "own_kernels_only(only)\n--\n\n"
+                                   "Cuda devices opened from now on do without cuBLASLt and cuDNN, even if they are there.");
+PyDoc_STRVAR(run_op_doc, "run_op(engine, op, arguments, repeats=0)\n--\n\n"
+                         "One operation on the engine's device: ({name: result as float32}, seconds of a call, the mean of\n"
+                         "repeats behind a first one). arguments: by the names of its fields, tensors as (array of one axis,\n"
+                         "dtype, shape), where the array is repeated until the tensor is full and None for results; a\n"
+                         "convolution's frames are one tensor [frames, height, width, channels].");
 
 enum { WITH_NAMES = METH_VARARGS | METH_KEYWORDS | METH_STATIC };
 
@@ -190,6 +220,8 @@ static PyMethodDef methods[] = {
     {"delay_reads", WO_PY_METHOD(delay_reads), WITH_NAMES, delay_reads_doc},
     {"reset_peak", reset_peak, METH_NOARGS | METH_STATIC, reset_peak_doc},
     {"probe_peak", WO_PY_METHOD(probe_peak), WITH_NAMES, probe_peak_doc},
+    {"own_kernels_only", WO_PY_METHOD(own_kernels_only), WITH_NAMES, own_kernels_only_doc},
+    {"run_op", WO_PY_METHOD(run_op), WITH_NAMES, run_op_doc},
     {"tiles_after_cancel", WO_PY_METHOD(tiles_after_cancel), WITH_NAMES, tiles_after_cancel_doc},
     {NULL, NULL, 0, NULL},
 };

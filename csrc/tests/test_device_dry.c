@@ -90,7 +90,7 @@ static void work_is_counted_from_shapes(wo_device *d) {
     CHECK(w.products[WO_WORK_BF16] == 2 * 3 * 5 * 7 && w.products[WO_WORK_F32] == 2 * w.products[WO_WORK_BF16]);
     CHECK(w.attention[WO_WORK_F32] == 4 * 11 * 13 * 8 && w.attention[WO_WORK_BF16] == 0);
     CHECK(w.convolutions[WO_WORK_F32] == 5.0 * 2 * 12 * 18 * 8 * 5 * 3); /* five of six taps in time: one frame is zeros */
-    CHECK(w.other_bytes == (40 + 10 + 40) * 4);
+    CHECK(w.other_bytes == (40 + 10 + 40) * 4 && w.operations == 6);
     CHECK(wo_dry_take_work(s).other_bytes == 0 && wo_dry_take_work(other).products[WO_WORK_F32] == 0);
     d->stream->destroy(s);
     d->stream->destroy(other);

@@ -185,16 +185,16 @@ def test_a_component_may_have_a_budget_of_its_own(demo_model: object) -> None:
 def test_a_component_called_alone_keeps_to_its_budget_beside_the_others(demo_model: object) -> None:
     pipe = open_pipeline(demo_model)
     pipe("a red star", height=32, width=32, num_frames=1, num_inference_steps=1)
-    everything = pipe._runtime.engine.held()["resident_bytes"]
+    everything = pipe.runtime.engine.held()["resident_bytes"]
     pipe.vae.enable_auto_offload(vram=pipe.transformer.core.bytes)
     with pytest.raises(wanoffload.PlanError):
         pipe.vae.decode(normal(1, 16, 1, 4, 4))
     budget = everything - pipe.vae.core.bytes // 2 + (1 << 20)
     pipe.vae.enable_auto_offload(vram=budget)
     pipe.vae.decode(normal(1, 16, 1, 4, 4))
-    held = pipe._runtime.engine.held()
+    held = pipe.runtime.engine.held()
     assert held["resident_bytes"] + held["arena_bytes"] <= budget
     pipe.enable_auto_offload(vram=budget)
     pipe("a red star", height=32, width=32, num_frames=1, num_inference_steps=1)
     pipe.vae.decode(normal(1, 16, 1, 4, 4))
-    assert pipe._runtime.engine.held()["resident_bytes"] == pipe.vae.core.bytes
+    assert pipe.runtime.engine.held()["resident_bytes"] == pipe.vae.core.bytes

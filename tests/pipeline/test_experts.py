@@ -129,7 +129,7 @@ def test_experts_share_one_arena_and_every_way_of_offloading_gives_the_same_film
         assert np.array_equal(frames_of(pipe, **RUN, guidance_scale_2=2.0), film)
         plan = pipe.plan(**PLAN)
         planned = max(plan.part(name).summary["work_bytes"] for name in EXPERTS)
-        held = pipe._runtime.engine.held()["arena_bytes"]
+        held = pipe.runtime.engine.held()["arena_bytes"]
         assert held <= max(planned, plan.components["vae"].summary["work_bytes"])
     pipe.enable_model_cpu_offload()
     assert np.array_equal(frames_of(pipe, **RUN, guidance_scale_2=2.0), film)

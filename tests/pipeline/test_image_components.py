@@ -207,8 +207,8 @@ def test_a_transformer_whose_entries_do_not_go_together_is_taken(
 def test_a_pipeline_s_engine_forgets_the_encoder_of_its_vae(demo_model: Path) -> None:
     pipe = open_pipeline(demo_model)
     encode_video(pipe.vae)
-    assert pipe._runtime.engine.held()["resident_bytes"] == pipe.vae.encoder.bytes
+    assert pipe.runtime.engine.held()["resident_bytes"] == pipe.vae.encoder.bytes
     pipe.enable_model_cpu_offload()
-    assert pipe._runtime.engine.held()["resident_bytes"] == 0
+    assert pipe.runtime.engine.held()["resident_bytes"] == 0
     encode_video(pipe.vae)
-    assert pipe._runtime.engine.held()["resident_bytes"] == 0
+    assert pipe.runtime.engine.held()["resident_bytes"] == 0

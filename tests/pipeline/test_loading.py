@@ -39,7 +39,7 @@ def test_components_are_there_under_the_names_of_diffusers(pipe: WanPipeline, re
 def test_a_pipeline_made_of_another_s_components_shares_its_engine_and_bits(pipe: WanPipeline) -> None:
     twin = WanPipeline(**pipe.components)
     twin.set_progress_bar_config(disable=True)
-    assert twin._runtime is pipe._runtime
+    assert twin.runtime is pipe.runtime
     arguments = {**SMALL, "num_inference_steps": 1, "generator": 1}
     assert np.array_equal(frames_of(twin, "a red star", **arguments), frames_of(pipe, "a red star", **arguments))
 
@@ -108,7 +108,7 @@ def test_a_component_given_to_the_pipeline_keeps_its_dtype_and_settings(demo_mod
     vae = AutoencoderKLWan.from_pretrained(demo_model, subfolder="vae", dtype="bfloat16")
     vae.enable_group_offload("cpu", offload_type="leaf_level")
     pipe = WanPipeline.from_pretrained(demo_model, vae=vae, text_encoder=None, tokenizer=None)
-    assert pipe.vae is vae and vae.offload.level == "leaf" and vae.runtime is pipe._runtime
+    assert pipe.vae is vae and vae.offload.level == "leaf" and vae.runtime is pipe.runtime
     assert pipe.text_encoder is None
 
 

@@ -63,7 +63,7 @@ def test_budgets_from_all_to_the_least_give_the_same_bits_and_are_held(pipe: Wan
         assert plan.vram <= budget["vram"] and plan.ram <= budget["ram"]
         assert np.array_equal(frames_of(pipe, "a red star", **CALL), film)
         assert pipe.report.ram_peak <= budget["ram"]
-        held = pipe._runtime.engine.held()
+        held = pipe.runtime.engine.held()
         assert held["resident_bytes"] + held["arena_bytes"] <= budget["vram"]
         moved.append(pipe.report.bytes_moved)
     assert moved[0] > moved[2] > moved[3] == 0
@@ -79,7 +79,7 @@ def test_what_stays_is_loaded_once(pipe: WanPipeline) -> None:
     for expected in (loaded[0], 0):
         pipe("a red star", **CALL)
         assert sum(one.bytes_loaded for one in pipe.report.components.values()) == expected
-    assert pipe._runtime.engine.held()["resident_bytes"] == 0
+    assert pipe.runtime.engine.held()["resident_bytes"] == 0
 
 
 def test_model_offload_holds_one_network_at_a_time(pipe: WanPipeline) -> None:
@@ -87,9 +87,9 @@ def test_model_offload_holds_one_network_at_a_time(pipe: WanPipeline) -> None:
     plan = pipe.plan("a red star", **SMALL)
     assert plan.vram == max(one.summary["vram"] for one in plan.components.values())
     seen = []
-    pipe("a red star", callback_on_step_end=lambda p, *_: seen.append(p._runtime.engine.held()), **CALL)
+    pipe("a red star", callback_on_step_end=lambda p, *_: seen.append(p.runtime.engine.held()), **CALL)
     assert seen[0]["resident_bytes"] == pipe.transformer.core.bytes
-    assert pipe._runtime.engine.held()["resident_bytes"] == 0
+    assert pipe.runtime.engine.held()["resident_bytes"] == 0
 
 
 def test_tiling_is_used_by_the_pipeline_and_planned(

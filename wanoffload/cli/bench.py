@@ -63,6 +63,7 @@ def add_commands(commands: Any) -> None:
     rows.add_argument("--flow-shifts", nargs="*", type=shared.flow_shift, default=[3.0, 5.0], metavar="S",
                       help="numbers, or auto for the published one, beside the model's own (default: 3 5)")  # fmt: skip
     output = parser.add_argument_group("output")
+    shared.add_device(output)
     output.add_argument("--threads", type=int, metavar="N", help="threads that compute")
     output.add_argument("--json", metavar="FILE", help="write every figure as JSON")
     output.add_argument("--plot", metavar="FILE", help="draw one picture of it (needs matplotlib)")
@@ -102,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
         offloads=options.offload,
         dtypes=options.dtypes,
         flow_shifts=options.flow_shifts,
+        device=options.device,
         progress=say_row,
     )
     return finish(found, options.json, options.plot)

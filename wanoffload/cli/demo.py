@@ -58,6 +58,7 @@ def add_commands(commands: Any) -> None:
     demo.add_argument("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
     demo.add_argument("--guidance", type=float, default=5.0, help="default: %(default)s")
     demo.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
+    shared.add_device(demo)
     demo.add_argument("--threads", type=int, metavar="N", help="threads that compute; any number gives the same bits")
     demo.add_argument(
         "-o", "--output", default="demo.mp4", metavar="FILE", help=".mp4, .gif or .npy (default: %(default)s)"
@@ -115,6 +116,7 @@ def compare(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         vram=COMPARED_VRAM,
         flow_shifts=(5.0,),
+        device=options.device,
         progress=bench.say_row,
     )
     return bench.finish(found, None, options.compare or None)
@@ -132,8 +134,8 @@ def open_pipeline(options: argparse.Namespace) -> Any:
     import wanoffload
 
     if options.image is None:
-        return wanoffload.WanPipeline.from_pretrained(MODEL, dtype=options.dtype)
-    return wanoffload.WanImageToVideoPipeline.from_pretrained(IMAGE_MODEL, dtype=options.dtype)
+        return wanoffload.WanPipeline.from_pretrained(MODEL, dtype=options.dtype, device=options.device)
+    return wanoffload.WanImageToVideoPipeline.from_pretrained(IMAGE_MODEL, dtype=options.dtype, device=options.device)
 
 
 def film_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 from wanoffload.sizes import format_size
 
 _DOCTOR = """\
-Says which instruction set the kernels run on and why, how many threads compute and why, how much memory there is, and
+Says which instruction set the kernels run on and why, how many threads compute and why, how much memory there is, what
+there is of NVIDIA's (driver, cards, kernels of this build, libraries) with the command that mends what is missing, and
 which optional packages are there. Nothing is changed.
 """
 _PACKAGES = {
@@ -52,8 +53,9 @@ def run(options: argparse.Namespace) -> int:
 def examine() -> dict[str, Any]:
     """Everything doctor says, by name."""
     import wanoffload
-    from wanoffload import _core
+    from wanoffload import _core, devices
 
+    devices.prepare()
     free, total = _core.device_memory("cpu")
     default, why = _core.default_num_threads()
     return {
@@ -62,6 +64,7 @@ def examine() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "instruction_sets": _core.cpu_features(),
         "device": _core.describe_device("cpu").splitlines(),
+        "cuda": _core.describe_device("cuda").splitlines(),
         "threads": {
             "now": wanoffload.get_num_threads(),
             "default": default,
@@ -98,7 +101,9 @@ def describe(found: dict[str, Any]) -> str:
     threads = found["threads"]
     lines += ["", f"threads  {threads['now']} (default {threads['default']}: {threads['why']})"]
     memory = found["memory"]
-    lines += [f"memory   {format_size(memory['free'])} free of {format_size(memory['total'])}", "", "packages"]
+    lines += [f"memory   {format_size(memory['free'])} free of {format_size(memory['total'])}", "", "device cuda"]
+    lines += [f"  {line}" for line in found["cuda"]]
+    lines += ["", "packages"]
     for name, (version, use) in found["packages"].items():
         lines.append(f"  {name:<16} {version or 'not installed':<14} {use}")
     return "\n".join(lines)

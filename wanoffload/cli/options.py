@@ -43,9 +43,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "that of the files (default: %(default)s)",
     )
     group.add_argument("--vae-dtype", default="float32", help="the same for the VAE (default: %(default)s)")
+    add_device(group)
     group.add_argument("--variant", help="take files like model.VARIANT.safetensors")
     group.add_argument(
         "--threads", type=int, metavar="N", help="threads that compute (default: what the machine allows)"
+    )
+
+
+def add_device(group: Any) -> None:
+    """Where to compute."""
+    group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="where to compute: cpu, cuda, cuda:1; to plan for a card that is not there, its name as in cuda:rtx4090 "
+        "(default: cpu)",
     )
 
 
@@ -135,7 +146,7 @@ def load_pipeline(options: argparse.Namespace) -> Any:
         wanoffload.set_num_threads(options.threads)
     dtype = {"default": options.dtype, "vae": options.vae_dtype, "image_encoder": "float32"}
     chosen = pipeline_class(options.model, bool(options.image), bool(options.video), options.planning)
-    pipe = chosen.from_pretrained(options.model, dtype=dtype, variant=options.variant)
+    pipe = chosen.from_pretrained(options.model, dtype=dtype, variant=options.variant, device=options.device)
     apply_offload(pipe, options)
     return pipe
 
@@ -145,16 +156,16 @@ def apply_offload(pipe: Any, options: argparse.Namespace) -> None:
     kind = options.offload
     if kind in ("block", "leaf"):
         pipe.enable_group_offload(
-            onload_device="cpu",
+            onload_device=pipe.device,
             offload_device="disk" if options.disk else "cpu",
             offload_type=f"{kind}_level",
             num_blocks_per_group=(options.blocks_per_group or 1) if kind == "block" else None,
             use_stream=options.stream,
         )
     elif kind == "model":
-        pipe.enable_model_cpu_offload()
+        pipe.enable_model_cpu_offload(device=pipe.device)
     elif kind == "sequential":
-        pipe.enable_sequential_cpu_offload()
+        pipe.enable_sequential_cpu_offload(device=pipe.device)
     elif kind == "auto":
         pipe.enable_auto_offload(vram=options.vram, ram=options.ram)
     if options.vae_tiling:

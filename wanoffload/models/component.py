@@ -16,6 +16,7 @@ from wanoffload.dtypes import SUPPORTED, DType, as_dtype, dtype_name
 from wanoffload.errors import CheckpointError, Error
 from wanoffload.messages import warn
 from wanoffload.offload import OffloadSettings
+from wanoffload.prediction import pass_counts
 from wanoffload.report import ComponentReport
 from wanoffload.runtime import TRACE_SPANS, Runtime
 
@@ -71,7 +72,8 @@ class Component:
             torch_dtype: The same as ``dtype``, under diffusers' older name.
             dtype: What weights are held in: a string, NumPy or torch dtype, or ``"auto"`` for that of the files.
                 float32 by default. The files may have any other; they are converted while they are read.
-            device: Where to compute, ``"cpu"``.
+            device: Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; for plans only, a card by name such as
+                ``"cuda:rtx4090"``.
             **options: ``variant`` and what the Hub takes: ``revision``, ``token``, ``cache_dir``, ``local_files_only``,
                 ``force_download``, ``proxies``.
 
@@ -167,25 +169,35 @@ class Component:
         """Moves to a pipeline's engine; what the former engine held of this component is let go."""
         if self._runtime is runtime:
             return
-        if self._runtime is not None:
-            self._runtime.drop(*self.cores)
-            self._runtime.members.discard(self)
+        self._leave()
         self._runtime = runtime
         runtime.members.add(self)
 
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Changes device or dtype, as ``to("cpu")``, ``to(torch.bfloat16)`` or ``to(device=..., dtype=...)``.
+    def _leave(self) -> None:
+        if self._runtime is not None:
+            self._runtime.drop(*self.cores)
+            self._runtime.members.discard(self)
+        self._runtime = None
 
-        An offloaded component is not moved: it warns and stays as it is. Another dtype means that weights are read
-            anew when
-        next needed.
+    def _move(self, device: Device) -> None:
+        """Computes on another device from now on; weights are read anew when next needed."""
+        if device != self.device:
+            self._leave()
+            self.device = device
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Changes device or dtype, as ``to("cuda")``, ``to(torch.bfloat16)`` or ``to(device=..., dtype=...)``.
+
+        An offloaded component is not moved: it warns and stays as it is; one with budgets is. Another device or dtype
+        means that weights are read anew when next needed.
         """
         device, dtype = parse_to(args, kwargs)
         if device is not None:
-            as_device(device)
-            if self.offload.offloaded:
+            where = as_device(device)
+            if self.offload.offloaded and not (self.offload.kind == "auto" and where != self.device):
                 warn(f"The module '{self.class_name}' is group offloaded and moving it using `.to()` is not supported.")
                 return self
+            self._move(where)
         if dtype is not None and as_dtype(dtype) != self.dtype:
             self._change_dtype(as_dtype(dtype))
         return self
@@ -200,10 +212,17 @@ class Component:
             self.dtype = before
             raise
 
-    def set_offload(self, settings: OffloadSettings) -> None:
-        """Puts offload settings in force; what was loaded under others is let go. The last call wins."""
+    def set_offload(self, settings: OffloadSettings, device: Device | None = None) -> None:
+        """Puts offload settings in force; what was loaded under others is let go. The last call wins.
+
+        Args:
+            settings: The settings.
+            device: Where to compute from now on; None: where it does.
+        """
         if settings != self.offload and self._runtime is not None:
             self._runtime.drop(*self.cores)
+        if device is not None:
+            self._move(device)
         self.offload = settings
 
     def enable_group_offload(
@@ -238,11 +257,19 @@ class Component:
             exclude_kwargs,
             known_modules=self.blocks_in,
         )
-        self.set_offload(settings)
+        self.set_offload(settings, as_device(onload_device))
 
     def enable_auto_offload(self, vram: Any = None, ram: Any = None) -> None:
-        """Gives this component budgets, in bytes or as ``"8GiB"``; each call is planned to fit them."""
-        self.set_offload(offload.auto_offload_settings(vram, ram))
+        """Gives this component budgets, in bytes or as ``"8GiB"``; each call is planned to fit them.
+
+        On a card, what is not given is what is free there now, less a reserve, and nine tenths of the host's memory.
+        """
+        settings = offload.auto_offload_settings(vram, ram)
+        if self.device.type != "cpu":
+            settings = offload.auto_offload_settings(
+                *offload.default_budgets(self.device, self.runtime.held(), settings.vram, settings.ram)
+            )
+        self.set_offload(settings)
 
     def disable_offload(self) -> None:
         """Makes the component resident again."""
@@ -285,7 +312,7 @@ class Component:
                     residents += network.bytes
                 if other.offload.offloaded and other.offload.kind != "auto" and other.offload.tier == "host":
                     slabs += network.bytes
-        shared = residents if engine.device == "cpu" else 0
+        shared = residents if engine.host_addressable else 0
         return self.offload.policy(
             vram_outside=residents, ram_outside=offload.ALLOWANCE + output_bytes + slabs + shared
         )
@@ -300,7 +327,19 @@ class Component:
         try:
             yield execution
         finally:
-            report.add(execution.close(), plan.summary(), execution.trace())
+            pinned = _core.host_memory()["pinned"]
+            measured = execution.close()
+            report.add(measured, plan.summary(), execution.trace(), _on_card(engine, pinned))
+        self._note_speed(report.name, plan, measured)
+
+    def _note_speed(self, name: str, plan: Any, measured: dict[str, Any]) -> None:
+        """Lets predictions on this engine go by how fast a run computed."""
+        rates = self._runtime.rates if self._runtime is not None else None
+        if rates is None or measured["passes"] == 0:
+            return
+        counts = pass_counts(plan.summary(), measured["passes"])
+        works = [(one["work"], count) for one, count in zip(plan.passes(), counts, strict=True)]
+        rates.note((name, self.dtype.name), works, measured["compute_seconds"])
 
     def after_call(self, engine: Any, keep: bool | None = None) -> None:
         """Lets go of what the settings say is not to stay between calls.
@@ -316,6 +355,14 @@ class Component:
 
     def __repr__(self) -> str:
         return f"{self.class_name}(dtype={self.dtype}, device={self.device}, offload={self.offload.describe()!r})"
+
+
+def _on_card(engine: Any, pinned: int) -> dict[str, int]:
+    """Bytes of a card's memory that the engine holds, and of host memory that was pinned for it; empty on the cpu."""
+    if engine.host_addressable:
+        return {}
+    held = engine.held()
+    return {"device_bytes": held["resident_bytes"] + held["arena_bytes"], "pinned_bytes": pinned}
 
 
 _AT_REST = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "f64": "float32"}

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from wanoffload.devices import card
 from wanoffload.models.vae import ENCODER
+from wanoffload.offload import OffloadSettings, auto_offload_settings
 from wanoffload.pipelines import checks
 from wanoffload.pipelines.denoise import Denoiser, Expert, Sizes
 from wanoffload.pipelines.experts import LOW, expert_at, taking_turns
@@ -16,8 +18,10 @@ from wanoffload.pipelines.footprint import array_bytes
 from wanoffload.pipelines.frames import FrameWriter
 from wanoffload.pipelines.planning import Phase, Planner, plan_turns
 from wanoffload.pipelines.request import Request, fill_embeds, unique_ids
+from wanoffload.pipelines.timing import predict_call
 from wanoffload.plan import ComponentPlan, PipelinePlan
 from wanoffload.report import ComponentReport, PipelineReport
+from wanoffload.sizes import format_size
 
 Maker = Callable[[dict[str, Any]], Any]
 
@@ -36,19 +40,37 @@ def plan_call(pipe: Any, request: Request, engine: Any) -> PipelinePlan:
         plan = planner.plan()
         plan.turns = dict.fromkeys(turns[1:], request.experts[0])
     plan.notes += request.notes
+    runtime = pipe.runtime
+    if not engine.host_addressable and plan.vram > card(runtime.device)["memory_bytes"]:
+        plan.notes.append(
+            f"more than the {format_size(card(runtime.device)['memory_bytes'])} of the card: "
+            "pipe.enable_auto_offload() plans it to fit"
+        )
+    rates = runtime.rates
+    plan.prediction = None if rates is None else predict_call(pipe, request, plan, rates)
     return plan
 
 
-def _planner(pipe: Any, request: Request, engine: Any, turns: tuple[str, ...]) -> Planner:
-    """What plans a call in which those experts run in one execution, whose phase has the first one's name."""
+def smallest_planner(pipe: Any, request: Request, engine: Any) -> Planner:
+    """What plans a call with as little of the device's memory as it takes, whatever the offload settings are."""
+    return _planner(pipe, request, engine, (), auto_offload_settings(vram=0))
+
+
+def _planner(
+    pipe: Any, request: Request, engine: Any, turns: tuple[str, ...], settings: OffloadSettings | None = None
+) -> Planner:
+    """What plans a call in which those experts run in one execution, whose phase has the first one's name.
+
+    settings: For every network, instead of its own.
+    """
     networks, arrays, phases = pipe.networks(), array_bytes(pipe, request), []
     for name, make in phase_makers(pipe, request, engine, turns).items():
         weights = sum(pipe.part(one)[1].bytes for one in (turns if name in turns else (name,)))
         output = request.output_bytes if name == "vae" else 0
-        phases.append(Phase(name, pipe.part(name)[0].offload, make, weights, output, arrays[name]))
+        phases.append(Phase(name, settings or pipe.part(name)[0].offload, make, weights, output, arrays[name]))
     running = sum(phase.weight_bytes for phase in phases if phase.stays)
-    resident = sum(one.bytes for one in networks.values() if one.offload.kind == "none")
-    return Planner(phases, resident - running, engine.device == "cpu", request.describe())
+    resident = sum(one.bytes for one in networks.values() if (settings or one.offload).kind == "none")
+    return Planner(phases, resident - running, engine.host_addressable, request.describe())
 
 
 def phase_makers(pipe: Any, request: Request, engine: Any, turns: tuple[str, ...]) -> dict[str, Maker]:

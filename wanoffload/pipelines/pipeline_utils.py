@@ -70,7 +70,8 @@ class PipelineBase:
             dtype: What the weights of text encoder and transformers are held in (VAE and image encoder are float32
                 unless they are named): a string, NumPy or torch dtype, ``"auto"``, or a dict ``{"transformer":
                 "bfloat16", "default": "float32"}``.
-            device: Where to compute, ``"cpu"``.
+            device: Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; for plans only, a card by name such as
+                ``"cuda:rtx4090"``.
             **kwargs: Components to use instead of the checkpoint's (``vae=``, ``transformer=``, ``scheduler=`` ...;
                 None leaves one out), ``boundary_ratio``, ``variant``, and what the Hub takes.
 
@@ -126,11 +127,13 @@ class PipelineBase:
             setattr(self, name, components.get(name))
         self.config = FrozenDict(config)
         self._progress_bar_config: dict[str, Any] = {}
-        networks = self.networks()
-        with_engine = [one for one in networks.values() if one.has_runtime]
-        self._runtime = with_engine[0].runtime if with_engine else Runtime(self.device)
-        for one in networks.values():
-            one.join(self._runtime)
+        self._trace_spans = 0
+        self._budgets: tuple[int | None, int | None] | None = None  # as asked of enable_auto_offload
+        self._runtimes: dict[str, Runtime] = {}
+        for one in self.networks().values():
+            if one.has_runtime:
+                self._runtimes.setdefault(str(one.device), one.runtime)
+        self._gather()
 
     @property
     def components(self) -> dict[str, Any]:
@@ -138,7 +141,7 @@ class PipelineBase:
         return {name: getattr(self, name) for name in self.component_names}
 
     def networks(self) -> dict[str, Component]:
-        """The networks that are there, in the order they run; one that was put in later joins the engine.
+        """The networks that are there, in the order they run; one that was put in later joins the others' engine.
 
         Raises:
             TypeError: Something that is no such network was put in.
@@ -149,9 +152,32 @@ class PipelineBase:
             check_component(name, one)
             if one is not None:
                 found[name] = one
-                if hasattr(self, "_runtime"):
-                    one.join(self._runtime)
         return found
+
+    def _gather(self) -> None:
+        """Brings the networks of each device onto one engine, and forgets the engines of devices that were left."""
+        networks = list(self.networks().values())
+        for one in networks:
+            name = str(one.device)
+            if name not in self._runtimes:
+                self._runtimes[name] = Runtime(one.device)
+                self._runtimes[name].record_trace(self._trace_spans)
+            one.join(self._runtimes[name])
+        used = {str(one.device) for one in networks}
+        self._runtimes = {name: one for name, one in self._runtimes.items() if name in used}
+
+    @property
+    def runtime(self) -> Runtime:
+        """The engine that a call runs on.
+
+        Raises:
+            ValueError: The networks are on different devices.
+        """
+        self._gather()
+        if len(self._runtimes) > 1:
+            where = ", ".join(f"{name} on {one.device}" for name, one in self.networks().items())
+            raise ValueError(f"A pipeline computes on one device, but this one has {where}. Call pipe.to(...) first.")
+        return next(iter(self._runtimes.values()), None) or Runtime(Device("cpu"))
 
     def part_names(self) -> list[str]:
         """What plans and reports call the networks that are there; the VAE's encoder once it was opened."""
@@ -184,11 +210,17 @@ class PipelineBase:
         return self.config.get("_name_or_path")
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Changes device or dtype of every network, as ``to("cpu")`` or ``to(torch.bfloat16)``; offloaded ones are not
-        moved."""
+        """Changes device or dtype of every network, as ``to("cuda")`` or ``to(torch.bfloat16)``.
+
+        Offloaded ones are not moved; those with budgets are, and budgets that were not given are found anew.
+        """
         device, dtype = parse_to(args, kwargs)
+        before = self.device
         for one in self.networks().values():
             one.to(device=device, dtype=dtype)
+        self._gather()
+        if self._budgets is not None and self.device != before:
+            self.enable_auto_offload(*self._budgets)
         return self
 
     def enable_group_offload(
@@ -207,7 +239,7 @@ class PipelineBase:
         """Streams the weights of every network in groups.
 
         Args:
-            onload_device: The device that computes, ``"cpu"``.
+            onload_device: The device that computes from now on, ``"cuda"`` or ``"cpu"``.
             offload_device: Where weights rest: ``"cpu"`` for host memory, ``"disk"`` for the checkpoint's own files.
             offload_type: ``"block_level"`` or ``"leaf_level"``.
             num_blocks_per_group: Blocks that travel together; required at block level, honoured with streams too.
@@ -235,8 +267,10 @@ class PipelineBase:
             low_cpu_mem_usage,
             offload_to_disk_path,
         )
+        where, self._budgets = as_device(onload_device), None
         for name, one in self.networks().items():
-            one.set_offload(offload.RESIDENT if name in excluded else settings)
+            one.set_offload(offload.RESIDENT if name in excluded else settings, where)
+        self._gather()
 
     def enable_auto_offload(self, vram: Any = None, ram: Any = None) -> None:
         """Gives the pipeline budgets; each call is planned to fit them, as fast as they allow.
@@ -251,33 +285,45 @@ class PipelineBase:
 
         Args:
             vram: Bound of the device arena: bytes or ``"8GiB"``. On ``"cpu"`` the arena is ordinary memory and bounded
-                as well.
+                as well. On a card, unless given: what is free there now, less 512 MiB and a 64th of its memory, for
+                kernels that the driver has yet to load and for who else uses the card.
             ram: Bound of what the core allocates (on ``"cpu"`` the arena included), of the frames that are handed out
-                and of an allowance of 64 MiB. Without either bound: nine tenths of the memory that is free now.
+                and of an allowance of 64 MiB. On a card, unless given, and on ``"cpu"`` without either bound: nine
+                tenths of the memory that is free now.
         """
-        if vram is None and ram is None:
-            from wanoffload import _core
-
-            ram = _core.device_memory("cpu")[0] * 9 // 10
-        self._set_offload(offload.auto_offload_settings(vram, ram))
+        runtime = self.runtime
+        asked = offload.auto_offload_settings(vram, ram)
+        found = offload.default_budgets(runtime.device, runtime.held(), asked.vram, asked.ram)
+        self._set_offload(offload.auto_offload_settings(*found))
+        self._budgets = (asked.vram, asked.ram)
 
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: Any = None) -> None:
-        """Has one whole network in place at a time; it makes room when the next one runs."""
-        offload.offload_target(gpu_id, device)
-        self._set_offload(offload.model_offload_settings())
+        """Has one whole network in place at a time; it makes room when the next one runs.
+
+        As in diffusers it computes on a card where there is one.
+
+        Args:
+            gpu_id: The card's number; None: the first.
+            device: The device that computes instead.
+        """
+        target = offload.offload_target(gpu_id, device, self.device)
+        self._set_offload(offload.model_offload_settings(), target)
 
     def enable_sequential_cpu_offload(self, gpu_id: int | None = None, device: Any = None) -> None:
-        """Copies each layer when it is used: the least memory, and the least speed."""
-        offload.offload_target(gpu_id, device)
-        self._set_offload(offload.sequential_offload_settings())
+        """Copies each layer when it is used: the least memory, and the least speed. Arguments: see
+        `enable_model_cpu_offload`."""
+        target = offload.offload_target(gpu_id, device, self.device)
+        self._set_offload(offload.sequential_offload_settings(), target)
 
     def disable_offload(self) -> None:
         """Makes every network resident again."""
         self._set_offload(offload.RESIDENT)
 
-    def _set_offload(self, settings: offload.OffloadSettings) -> None:
+    def _set_offload(self, settings: offload.OffloadSettings, device: Device | None = None) -> None:
+        self._budgets = None
         for one in self.networks().values():
-            one.set_offload(settings)
+            one.set_offload(settings, device)
+        self._gather()
 
     def enable_trace(self, spans: int = TRACE_SPANS) -> None:
         """Has each call record when every group was read, copied, computed with and waited for.
@@ -288,11 +334,17 @@ class PipelineBase:
         Args:
             spans: The most groups of a component to follow, each visit and each read of one being a span.
         """
-        self._runtime.record_trace(spans)
+        self._record_trace(spans)
 
     def disable_trace(self) -> None:
         """Records no more."""
-        self._runtime.record_trace(0)
+        self._record_trace(0)
+
+    def _record_trace(self, spans: int) -> None:
+        self._gather()
+        self._trace_spans = spans
+        for one in self._runtimes.values():
+            one.record_trace(spans)
 
     def progress_bar(self, iterable: Iterable | None = None, total: int | None = None) -> Any:
         """A tqdm bar with the settings of `set_progress_bar_config`."""

@@ -63,7 +63,7 @@ class Request:
         cond, uncond: The texts of the two branches; uncond is None without guidance.
         condition: What the videos are conditioned on beside their texts; None in text to video.
         experts: Names of the transformers that run, in their order.
-        steps: How many steps each of two experts takes, where the schedule is known.
+        steps: How many steps each expert takes, where the schedule is known.
         input_channels: Channels that the transformer takes.
         shift: The flow shift that the model was published with for such a video.
         notes: Lines for the plan.
@@ -323,6 +323,8 @@ def _add_schedule(pipe: Any, request: Request, arguments: Arguments) -> None:
         request.experts = tuple(name for name in ("transformer", "transformer_2") if getattr(pipe, name) is not None)
     elif pipe.transformer is None:
         raise ValueError(missing_expert(pipe, "transformer"))
+    elif pipe.made_from != "video" and isinstance(arguments.num_inference_steps, int):
+        request.steps = {"transformer": arguments.num_inference_steps}
     note = shift_note(scheduler, transformer, request.shift, request.height, request.width)
     if note is not None:
         request.notes.append(note)

@@ -13,9 +13,10 @@ from wanoffload.models.transformer import refuse_attention_kwargs
 from wanoffload.pipelines import checks
 from wanoffload.pipelines.assembly import check_component
 from wanoffload.pipelines.experts import check_boundary
-from wanoffload.pipelines.generation import Generation, plan_call
+from wanoffload.pipelines.generation import Generation, plan_call, smallest_planner
 from wanoffload.pipelines.pipeline_utils import PipelineBase
 from wanoffload.pipelines.request import Arguments, Prompts, Request, Source, fill_embeds, make_request, unique_ids
+from wanoffload.pipelines.room import check_room
 from wanoffload.plan import PipelinePlan
 from wanoffload.report import PipelineReport
 
@@ -143,7 +144,7 @@ class SamplingPipeline(PipelineBase):
 
     def _plan(self, arguments: Arguments, source: Source | None = None) -> PipelinePlan:
         """The plan of a call."""
-        return plan_call(self, make_request(self, arguments, source, planning=True), self._runtime.engine)
+        return plan_call(self, make_request(self, arguments, source, planning=True), self.runtime.engine)
 
     def _sample(self, arguments: Arguments, source: Source | None = None) -> Any:
         """Makes the videos of a call whose texts and callback have been checked.
@@ -165,7 +166,8 @@ class SamplingPipeline(PipelineBase):
             latents = checks.check_latents(latents, request.latent_shape)
         else:
             checks.check_generator(arguments.generator, request.batch)
-        with self._runtime.call("The pipeline") as engine:
+        runtime = self.runtime
+        with runtime.call("The pipeline") as engine:
             self._interrupt = False
             self._guidance_scale = float(arguments.guidance_scale)
             second = arguments.guidance_scale_2
@@ -173,6 +175,7 @@ class SamplingPipeline(PipelineBase):
             timesteps = checks.begin_schedule(self.scheduler, steps, request.shift, start)
             self._num_timesteps = len(timesteps)
             plan = plan_call(self, request, engine)
+            check_room(runtime, engine, plan, lambda: smallest_planner(self, request, engine))
             for note in request.notes:
                 warn_once(note)
             self.report = PipelineReport()

@@ -12,6 +12,7 @@ enum { WO_WORK_F32, WO_WORK_BF16, WO_WORK_KINDS }; /* both operands bfloat16, or
 typedef struct wo_work {
     double products[WO_WORK_KINDS], attention[WO_WORK_KINDS], convolutions[WO_WORK_KINDS];
     double other_bytes;
+    int64_t operations; /* of all kinds */
 } wo_work;
 
 wo_status wo_dry_open(wo_device **out, wo_error *err); /* one for the process, without state that could need closing */

@@ -5,6 +5,12 @@ static wo_work *work_of(wo_stream *s) {
     return &((wo_dry_stream *)s)->work;
 }
 
+/* For the operation that is being enqueued. */
+static wo_work *count(wo_stream *s) {
+    work_of(s)->operations++;
+    return work_of(s);
+}
+
 static int kind_of(wo_dtype a, wo_dtype b) {
     return a == WO_BF16 && b == WO_BF16 ? WO_WORK_BF16 : WO_WORK_F32;
 }
@@ -15,20 +21,20 @@ static double bytes_of(const wo_tensor *t) {
 }
 
 static void move(wo_stream *s, const wo_tensor *a, const wo_tensor *b, const wo_tensor *c) {
-    work_of(s)->other_bytes += bytes_of(a) + bytes_of(b) + bytes_of(c);
+    count(s)->other_bytes += bytes_of(a) + bytes_of(b) + bytes_of(c);
 }
 
 static wo_status linear(wo_stream *s, const wo_linear_args *args, wo_error *err) {
     (void)err;
     double rows = (double)args->x.shape[0], columns = (double)args->w.shape[0], depth = (double)args->x.shape[1];
-    work_of(s)->products[kind_of(args->x.dtype, args->w.dtype)] += 2 * rows * columns * depth;
+    count(s)->products[kind_of(args->x.dtype, args->w.dtype)] += 2 * rows * columns * depth;
     return WO_OK;
 }
 
 static wo_status attention(wo_stream *s, const wo_attention_args *args, wo_error *err) {
     (void)err;
     double width = (double)args->q.shape[1] * (double)args->q.shape[2];
-    work_of(s)->attention[kind_of(args->q.dtype, args->k.dtype)] += 4 * (double)args->q.shape[0] * (double)args->k.shape[0] * width;
+    count(s)->attention[kind_of(args->q.dtype, args->k.dtype)] += 4 * (double)args->q.shape[0] * (double)args->k.shape[0] * width;
     return WO_OK;
 }
 
@@ -42,7 +48,7 @@ static wo_status conv(wo_stream *s, const wo_conv_args *args, wo_error *err) {
             taps += args->frames[t + dt] != NULL;
     double frame = (double)y->shape[1] * (double)y->shape[2] * (double)y->shape[3];
     double each = 2 * frame * (double)args->channels * args->kh * args->kw;
-    work_of(s)->convolutions[kind_of(args->x_dtype, args->w.dtype)] += taps * each;
+    count(s)->convolutions[kind_of(args->x_dtype, args->w.dtype)] += taps * each;
     return WO_OK;
 }
 
