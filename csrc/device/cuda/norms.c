@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-enum { WIDEST = 1 << 30, MOST_LANES = 1024 };
+enum { WIDEST = 1 << 29, MOST_LANES = 1024 };
 
 static int32_t lanes_of(int64_t width) {
     int64_t wanted = (width + WO_CUDA_NORM_HELD - 1) / WO_CUDA_NORM_HELD;
@@ -26,12 +26,15 @@ static wo_status prepare(const char *op, const wo_tensor *x, const wo_tensor *y,
     int64_t held = (int64_t)lanes * WO_CUDA_NORM_HELD;
     *rows = (wo_cuda_norm_rows){.x = x->data,
                                 .y = y->data,
-                                .rows = x->shape[0],
+                                .rows = (uint32_t)x->shape[0],
                                 .width = (int32_t)width,
                                 .lanes = lanes,
                                 .segments = (int32_t)((width + held - 1) / held),
                                 .x_dtype = (int32_t)x->dtype,
                                 .y_dtype = (int32_t)y->dtype};
+    rows->lane_bits = lanes > 32 ? 10 : 0;
+    while (lanes <= 32 && 1 << rows->lane_bits < lanes)
+        rows->lane_bits++;
     rows->vectors = width % group == 0 && wo_cuda_aligned(x->data) && wo_cuda_aligned(y->data);
     return wo_cuda_blocks(op, x->shape[0], lanes <= 32 ? WO_CUDA_NORM_BLOCK / lanes : 1, grid, err);
 }
@@ -48,7 +51,7 @@ wo_status wo_cuda_layer_norm(wo_stream *s, const wo_layer_norm_args *args, wo_er
                                  .eps = args->eps};
     wo_cuda_grid grid;
     WO_TRY(prepare("layer_norm", &args->x, &args->y, &a.rows, &grid, err));
-    a.rows_per_batch = modulated && args->rows_per_batch < a.rows.rows ? (uint32_t)args->rows_per_batch : (uint32_t)a.rows.rows;
+    a.rows_per_batch = modulated && args->rows_per_batch < (int64_t)a.rows.rows ? (uint32_t)args->rows_per_batch : a.rows.rows;
     a.rows.vectors = a.rows.vectors && wo_cuda_aligned(a.gain) && wo_cuda_aligned(a.offset);
     return wo_cuda_launch(s, WO_CUDA_layer_norm, grid, threads_of(&a.rows), 0, &a, "layer_norm", err);
 }
@@ -66,8 +69,9 @@ wo_status wo_cuda_rms_norm(wo_stream *s, const wo_rms_norm_args *args, wo_error 
     a.rows.vectors = a.rows.vectors && wo_cuda_aligned(a.weight);
     if (rotated) {
         int64_t tokens = args->cos.shape[0], group = args->x.dtype == WO_F32 ? 4 : 8;
-        a.tokens = tokens < a.rows.rows ? (uint32_t)tokens : (uint32_t)a.rows.rows; /* the rows behind are not used, and fit no uint32 perhaps */
+        a.tokens = tokens < (int64_t)a.rows.rows ? (uint32_t)tokens : a.rows.rows; /* the rows behind are not used, and fit no uint32 perhaps */
         a.head_dim = (int32_t)args->head_dim;
+        a.head_step = (int32_t)(a.rows.lanes * group % args->head_dim);
         a.rows.vectors = a.rows.vectors && args->head_dim % group == 0 && wo_cuda_aligned(a.cos) && wo_cuda_aligned(a.sin);
     }
     return wo_cuda_launch(s, WO_CUDA_rms_norm, grid, threads_of(&a.rows), 0, &a, "rms_norm", err);

@@ -12,8 +12,9 @@ enum { WO_CUDA_NORM_HELD = 16, WO_CUDA_NORM_BLOCK = 128 };
 typedef struct wo_cuda_norm_rows {
     const void *x;   /* F32 or BF16 [rows, width] */
     void *y;         /* F32 or BF16 [rows, width] */
-    int64_t rows;
+    uint32_t rows;
     int32_t width, lanes, segments;
+    int32_t lane_bits; /* lanes = 2^lane_bits; 10 where they are a block */
     int32_t x_dtype, y_dtype;
     int32_t vectors; /* 1: rows and everything beside them may be read and written 16 bytes of x at a time */
 } wo_cuda_norm_rows;
@@ -32,6 +33,7 @@ typedef struct wo_cuda_rms_norm_args {
     const float *cos, *sin; /* F32 [tokens, head_dim / 2], or NULL: no rotation */
     uint32_t tokens;
     int32_t head_dim;
+    int32_t head_step; /* from one group of a thread to the next, within a head */
     float eps;
 } wo_cuda_rms_norm_args;
 

@@ -147,15 +147,18 @@ WO_INLINE void wo_sum_row(float (&v)[COUNT], int lanes, float (*meeting)[32]) {
     wo_sum_lanes<COUNT>(v, lanes < 32 ? lanes : 32);
     if (lanes <= 32)
         return;
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = lanes / 32;
 #pragma unroll
-    for (int k = 0; k < COUNT; k++)
+    for (int k = 0; k < COUNT; k++) {
         if (lane == 0)
             meeting[k][warp] = v[k];
+        else if (warp == 0 && lane >= warps)
+            meeting[k][lane] = 0.0f; /* of the warps that are not there */
+    }
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < COUNT; k++)
-        v[k] = lane < lanes / 32 ? meeting[k][lane] : 0.0f;
+        v[k] = meeting[k][lane];
     wo_sum_lanes<COUNT>(v, 32);
 }
 
