@@ -114,21 +114,31 @@ static void TAG(mma)(f32 c[4][LANES], const f32 (*a)[LANES], const f32 (*b)[LANE
     }
 }
 
-/* What memory.c asks of an access of 2 * units bytes by each lane; the first lane that may not, or -1. */
-#define PTXSIM_SHADOW(units)                                                                                                                       \
-    PTXSIM_LOOP {                                                                                                                                  \
-        u32 *wrote = s->wrote + at[l] / 2, *read = s->read + at[l] / 2, bad = 0;                                                                   \
-        if (write) {                                                                                                                               \
-            for (int k = 0; k < units; k++) bad |= (wrote[k] == GAP) | ((wrote[k] >= now) & (wrote[k] != me)) | ((read[k] >= now) & (read[k] != me)); \
-            if (bad) return l;                                                                                                                     \
-            for (int k = 0; k < units; k++) wrote[k] = me;                                                                                         \
-        } else {                                                                                                                                   \
-            for (int k = 0; k < units; k++) bad |= !((wrote[k] - FIRST_TAG < now - FIRST_TAG) | (wrote[k] == me));                                 \
-            if (bad) return l;                                                                                                                     \
-            for (int k = 0; k < units; k++) read[k] = (read[k] >= now) & (read[k] != me) ? now | MANY : me;                                        \
-        }                                                                                                                                          \
-    }                                                                                                                                              \
-    return -1;
+/* What memory.c asks of accesses to `count` units of two bytes: whether one of them may not be; if all may, their tags are changed. */
+static inline __attribute__((always_inline)) bool TAG(units)(u32 *wrote, u32 *read, int count, bool write, u32 now, u32 me) {
+    u32 bad = 0;
+    if (write) {
+        for (int k = 0; k < count; k++) {
+            bad |= (wrote[k] == GAP) | ((wrote[k] >= now) & (wrote[k] != me)) | ((read[k] >= now) & (read[k] != me));
+        }
+        for (int k = 0; k < count && !bad; k++) wrote[k] = me;
+    } else {
+        for (int k = 0; k < count; k++) bad |= !((wrote[k] - FIRST_TAG < now - FIRST_TAG) | (wrote[k] == me));
+        for (int k = 0; k < count && !bad; k++) read[k] = (read[k] >= now) & (read[k] != me) ? now | MANY : me;
+    }
+    return bad;
+}
+/* The first lane that may not, or -1. */
+#define PTXSIM_SHADOW(count)                                                                                                              \
+    {                                                                                                                                     \
+        bool in_row = true;                                                                                                               \
+        PTXSIM_LOOP in_row &= at[l] == at[0] + 2 * (count) * (u64)l;                                                                      \
+        if (in_row && !TAG(units)(s->wrote + at[0] / 2, s->read + at[0] / 2, LANES * (count), write, now, me)) return -1;                 \
+        PTXSIM_LOOP if (!l || at[l] != at[l - 1]) {                                                                                       \
+            if (TAG(units)(s->wrote + at[l] / 2, s->read + at[l] / 2, count, write, now, me)) return l;                                   \
+        }                                                                                                                                 \
+        return -1;                                                                                                                        \
+    }
 static int TAG(shadow)(block *s, const u64 at[LANES], u32 units, bool write, u32 now, u32 me) {
     switch (units) {
     case 1: PTXSIM_SHADOW(1)

@@ -24,17 +24,21 @@ bool ptxsim_addresses(warp *w, const ins *i, operand base, u8 base_bytes, u64 of
 }
 
 /* ---- counters ---- */
-/* Passes that a phase of shared memory takes: the most different words in one bank. */
-static u32 bank_passes(const u64 *at, u32 lanes_of_phase, u32 words) {
-    u32 most = 1, used[32] = {0}, word[32][32];
-    for (u32 l = 0; l < lanes_of_phase; l++)
-        for (u32 k = 0; k < words; k++) {
-            u32 x = (u32)(at[l] >> 2) + k, bank = x & 31, n = 0;
-            while (n < used[bank] && word[bank][n] != x) n++;
-            if (n < used[bank]) continue;
-            word[bank][used[bank]++] = x;
-            if (used[bank] > most) most = used[bank];
-        }
+/* Passes that a phase of shared memory takes: the most different words in one bank. Accesses are aligned, so that one of several words either shares
+ * all its banks with another or none. */
+static u32 bank_passes(const u64 *at, u32 count, u32 words) {
+    const u32 shift = words == 4 ? 4 : words == 2 ? 3 : 2, groups = 32 / words;
+    u32 most = 1, used[32] = {0}, places = 0;
+    u64 place[32];
+    for (u32 l = 0; l < count; l++) {
+        const u64 x = at[l] >> shift;
+        u32 k = places;
+        while (k && place[k - 1] != x) k--;
+        if (k) continue;
+        place[places++] = x;
+        const u32 n = ++used[x & (groups - 1)];
+        if (n > most) most = n;
+    }
     return most;
 }
 static void count_shared(block *b, const access *a) {
