@@ -12,7 +12,7 @@ from pathlib import Path
 NAMES = (
     "libcublasLt.so.13",
     "libcublasLt.so.12",
-    "libcudnn.so.9",
+    "libcudnn_graph.so.9",
     "libnvrtc.so.13",
     "libnvrtc.so.12",
 )

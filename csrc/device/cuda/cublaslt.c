@@ -24,7 +24,6 @@
 #define OP "linear"
 
 enum {
-    LIBRARY_BYTES = 32 << 20, /* always the same: it is an input to the choice */
     PORTION_BYTES = 32 << 20,
     PORTION_ROWS = 256,       /* portions are whole multiples, but the last */
     CANONICAL_ROWS = 8192,
@@ -55,7 +54,12 @@ struct wo_lt {
     choice *choices;
 };
 
-/* ---- what is taken, from shapes alone ---- */
+/* ---- what is taken, from shapes and the card alone ---- */
+
+/* Of workspace for the library, the same for all calls on a card, because it is an input to the choice. Kernels of sm_90 and sm_100 want more. */
+static size_t library_bytes(const wo_cuda_device *d) {
+    return (size_t)(d->properties.sm / 10 == 9 || d->properties.sm / 10 == 10 ? 32 : 8) << 20;
+}
 
 static size_t round_up(size_t bytes) {
     return (bytes + 255) / 256 * 256;
@@ -111,9 +115,8 @@ static size_t bias_bytes(const wo_linear_args *a) {
 }
 
 size_t wo_cublaslt_workspace(const wo_cuda_device *d, const wo_linear_args *args) {
-    (void)d;
-    size_t product = detours(args) ? round_up((size_t)(portion_rows(args) * args->w.shape[0]) * sizeof(float)) : 0;
-    return LIBRARY_BYTES + bias_bytes(args) + product;
+    const size_t product = detours(args) ? round_up((size_t)(portion_rows(args) * args->w.shape[0]) * sizeof(float)) : 0;
+    return library_bytes(d) + bias_bytes(args) + product;
 }
 
 /* ---- descriptors of one product ---- */
@@ -172,10 +175,11 @@ static wo_lt_status product_init(const wo_lt *lt, const shape *s, int64_t rows, 
 /* Whole sums over K by one block, and fit for any number of rows. */
 static bool may_be_pinned(const wo_lt *lt, const shape *s, const wo_lt_heuristic *found) {
     static const int64_t rows[] = {1, 8, 300, 4096, 100000};
+    const size_t most = library_bytes(lt->device);
     int32_t splits = 0;
     uint32_t reduction = 0;
     size_t written = 0;
-    if (found->state != WO_LT_SUCCESS || found->workspace_bytes > LIBRARY_BYTES)
+    if (found->state != WO_LT_SUCCESS || found->workspace_bytes > most)
         return false;
     if (lt->api->algo_get(&found->algo, WO_LT_ALGO_SPLITK, &splits, sizeof splits, &written) != WO_LT_SUCCESS || splits > 1)
         return false;
@@ -189,7 +193,7 @@ static bool may_be_pinned(const wo_lt *lt, const shape *s, const wo_lt_heuristic
         if (status == WO_LT_SUCCESS)
             status = lt->api->algo_check(lt->handle, p.op, p.w, p.x, p.y, p.y, &found->algo, &checked);
         product_fini(lt, &p);
-        if (status != WO_LT_SUCCESS || checked.workspace_bytes > LIBRARY_BYTES)
+        if (status != WO_LT_SUCCESS || checked.workspace_bytes > most)
             return false;
     }
     return true;
@@ -198,7 +202,7 @@ static bool may_be_pinned(const wo_lt *lt, const shape *s, const wo_lt_heuristic
 static wo_lt_status prefer(const wo_lt *lt, wo_lt_preference *out) {
     static const int alignments[] = {WO_LT_PREFERENCE_ALIGNMENT_A, WO_LT_PREFERENCE_ALIGNMENT_B, WO_LT_PREFERENCE_ALIGNMENT_C,
                                      WO_LT_PREFERENCE_ALIGNMENT_D};
-    const uint64_t bytes = LIBRARY_BYTES;
+    const uint64_t bytes = library_bytes(lt->device);
     const uint32_t reduction = WO_LT_REDUCTION_NONE, alignment = ALIGNMENT;
     LT_TRY(lt->api->preference_create(out));
     LT_TRY(lt->api->preference_set(*out, WO_LT_PREFERENCE_MAX_WORKSPACE, &bytes, sizeof bytes));
@@ -271,7 +275,7 @@ static wo_lt_status enqueue(wo_stream *s, const wo_linear_args *a, const choice 
     wo_lt_status status = product_init(lt, &c->shape, r->rows, bias, &p);
     if (status == WO_LT_SUCCESS)
         status = lt->api->matmul(lt->handle, p.op, &one, a->w.data, p.w, r->x, p.x, c->shape.adds ? &one : &zero, c->shape.adds ? r->other : r->y,
-                                 p.y, r->y, p.y, &c->algo, a->workspace.data, LIBRARY_BYTES, wo_cuda_raw_stream(s));
+                                 p.y, r->y, p.y, &c->algo, a->workspace.data, library_bytes(lt->device), wo_cuda_raw_stream(s));
     product_fini(lt, &p);
     return status;
 }
@@ -339,7 +343,7 @@ wo_status wo_cublaslt_linear(wo_stream *s, const wo_linear_args *args, wo_error 
     wo_cuda_device *d = wo_cuda_of(s);
     const shape wanted = shape_of(args);
     const choice *c = find_choice(wo_cuda_lt_of(d), &wanted);
-    char *memory = (char *)args->workspace.data + LIBRARY_BYTES;
+    char *memory = (char *)args->workspace.data + library_bytes(d);
     const void *bias = args->bias.data;
     if (c == NULL)
         WO_FAIL(err, WO_EINTERNAL, OP ": cuBLASLt was given a call that it does not take");

@@ -2,7 +2,8 @@
  *
  * What the process has loaded already (torch's, say) is used, because a second copy of cuDNN would mix its parts with those of the first. Else the
  * folders that were set are searched, in order, and then the loader's own places. NVRTC and cuBLASLt come before cuDNN, which looks for
- * both by name when it needs them; its own parts lie beside it, where it looks itself.
+ * both by name when it needs them. Of cuDNN the part with its graph API is loaded; it finds its engines beside it. (libcudnn.so.9 itself only passes
+ * calls on, and ends the process when a part is missing.)
  */
 #include "device/cuda/cudnn.h"
 
@@ -25,7 +26,7 @@ typedef struct library {
 static library libraries[LIBRARIES] = {
     [NVRTC] = {"nvrtc", {"libnvrtc.so.13", "libnvrtc.so.12"}, "cuDNN cannot compile attention"},
     [CUBLASLT] = {"cublaslt", {"libcublasLt.so.13", "libcublasLt.so.12"}, "own kernels multiply matrices"},
-    [CUDNN] = {"cudnn", {"libcudnn.so.9", NULL}, "own kernels compute attention"},
+    [CUDNN] = {"cudnn", {"libcudnn_graph.so.9", NULL}, "own kernels compute attention"},
 };
 static wo_cuda_libraries tables;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -71,9 +72,19 @@ static bool try_folder(library *l, const char *folder, int length) {
     return false;
 }
 
+/* Beside the libcudnn.so.9 that the process has loaded without its parts. */
+static bool try_beside_the_loaded(library *l) {
+    Dl_info info;
+    void *other = l == &libraries[CUDNN] ? dlopen("libcudnn.so.9", RTLD_NOW | RTLD_NOLOAD) : NULL;
+    void *entry = other != NULL ? dlsym(other, "cudnnGetVersion") : NULL;
+    if (entry == NULL || dladdr(entry, &info) == 0 || info.dli_fname == NULL || strrchr(info.dli_fname, '/') == NULL)
+        return false;
+    return try_folder(l, info.dli_fname, (int)(strrchr(info.dli_fname, '/') - info.dli_fname));
+}
+
 static bool find(library *l) {
     l->problem[0] = '\0';
-    if (try_sonames(l, RTLD_NOLOAD))
+    if (try_sonames(l, RTLD_NOLOAD) || try_beside_the_loaded(l))
         return true;
     for (const char *at = folders; at != NULL && *at != '\0';) {
         size_t length = strcspn(at, ":");

@@ -3,7 +3,7 @@
 #include "device/cuda/vendor.h"
 #include "products.h"
 
-enum { WORKSPACE = 66 << 20 };
+enum { WORKSPACE = 42 << 20 };
 static void *workspace;
 
 typedef struct linear {
@@ -162,7 +162,7 @@ static void a_row_has_the_same_bits_whatever_comes_with_it(void) {
 static void portions_go_on_where_the_last_ended(void) {
     enum { ROWS = 1100, PORTION = 1024, WIDE = 8192 };
     linear c = make_linear(ROWS, WIDE, 8, dtypes[2], WO_EPILOGUE_GATE, true);
-    CHECK(wo_linear_workspace(device, &c.args) == ((size_t)32 << 20) + (size_t)PORTION * WIDE * 4);
+    CHECK(wo_linear_workspace(device, &c.args) == ((size_t)8 << 20) + (size_t)PORTION * WIDE * 4);
     CHECK_OK(run(&c.args), &err);
     CHECK(fakecuda()->kernel("wo_epilogue").launches == 2);
     download(&c.y);

@@ -23,8 +23,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     found = {
         "cu12": put(site / "nvidia" / "cublas" / "lib", "libcublasLt.so.12"),
         "cu13": put(site / "nvidia" / "cu13" / "lib", "libcublasLt.so.13", "libnvrtc.so.13"),
-        "cudnn": put(site / "nvidia" / "cudnn" / "lib", "libcudnn.so.9"),
-        "torch": put(site / "torch" / "lib", "libcudnn.so.9"),
+        "cudnn": put(site / "nvidia" / "cudnn" / "lib", "libcudnn_graph.so.9"),
+        "torch": put(site / "torch" / "lib", "libcudnn_graph.so.9"),
         "system": put(tmp_path / "cuda" / "lib64", "libcublasLt.so.13"),
     }
     put(site / "nvidia" / "nccl" / "lib", "libnccl.so.2")
@@ -49,7 +49,7 @@ def test_folders_without_a_library_are_left_out(places: dict[str, str]) -> None:
 def test_a_folder_whose_name_cannot_be_passed_on_is_left_out(
     places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = put(tmp_path / "a:b" / "lib64", "libcudnn.so.9")
+    folder = put(tmp_path / "a:b" / "lib64", "libcudnn_graph.so.9")
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "a:b"))
     assert folder not in cuda_libraries.library_folders()
 

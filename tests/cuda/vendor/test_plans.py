@@ -32,7 +32,7 @@ def missing(reason: str) -> None:
 @pytest.fixture(scope="module")
 def folders() -> list[str]:
     found = library_folders()
-    for name in ("libcudnn.so.9", "libnvrtc.so.13"):
+    for name in ("libcudnn_graph.so.9", "libnvrtc.so.13"):
         if not any((Path(folder) / name).is_file() for folder in found):
             missing(f"{name} is not installed; pip install {' '.join(NEEDED)}")
     return found
@@ -87,6 +87,13 @@ def test_only_wide_convolutions_of_cards_with_instructions_of_their_own_are_take
     taken = {name: {p for p in convolutions() if accepted[name][p] != "own"} for name in CARDS}  # type: ignore[index]
     wide = {p for p in convolutions() if re.search(r"(192|384) 384 3 3 3$", p)}
     assert taken == {name: wide if card.sm == 90 else set() for name, card in CARDS.items()}
+
+
+def test_a_library_that_lacks_its_parts_ends_nothing(program: Path, folders: list[str], tmp_path: Path) -> None:
+    whole = next(Path(folder) for folder in folders if (Path(folder) / "libcudnn_graph.so.9").is_file())
+    shutil.copy(whole / "libcudnn_graph.so.9", tmp_path)
+    with pytest.raises(RuntimeError, match=r"status 1: (?s:.*)SUBLIBRARY_LOADING_FAILED"):
+        ask(program, [str(tmp_path)], CARDS["rtx4090"], [SHORT])
 
 
 def test_a_card_without_the_wanted_engine_has_no_plan(program: Path, folders: list[str]) -> None:
