@@ -16,6 +16,7 @@ struct wo_dnn {
     const wo_dnn_api *api;
     wo_cuda_device *device; /* NULL: without a card */
     char card[96];          /* in keys of plans on disk */
+    bool disk;              /* plans are kept there */
     size_t version;
     int nvrtc_version;
     wo_dnn_desc properties; /* without a card: its description */
@@ -286,13 +287,12 @@ static bool restore(const wo_dnn *dnn, const wo_dnn_problem *p, wo_dnn_plan *out
 static void fill_plan(wo_dnn *dnn, const wo_dnn_problem *p, wo_dnn_plan *out) {
     wo_dnn_choice choice = {0};
     wo_dnn_builder b;
-    const bool disk = dnn->device != NULL;
-    if (disk && restore(dnn, p, out))
+    if (dnn->disk && restore(dnn, p, out))
         return;
     wo_dnn_builder_init(&b, dnn);
     wo_dnn_desc plan = make_plan(&b, p, &choice, &out->workspace);
     wo_dnn_choice_describe(&choice, out->choice, sizeof out->choice);
-    if (disk && b.status == WO_DNN_SUCCESS)
+    if (dnn->disk && b.status == WO_DNN_SUCCESS)
         store(&b, p, plan, out);
     out->desc = keep(&b, plan);
     if (out->desc == NULL) {
@@ -401,14 +401,16 @@ void wo_dnn_open(wo_cuda_device *d, wo_dnn **out) {
     if (*out == NULL)
         return;
     (*out)->device = d;
+    (*out)->disk = true;
     snprintf((*out)->card, sizeof(*out)->card, "sm_%d x %d, %s,", d->properties.sm, d->properties.multiprocessors, d->properties.name);
 }
 
-wo_status wo_dnn_open_without_card(int sm, const char *json, wo_dnn **out, wo_error *err) {
+wo_status wo_dnn_open_without_card(int sm, const char *json, bool disk, wo_dnn **out, wo_error *err) {
     wo_dnn *dnn = *out = create();
     wo_dnn_builder b;
     if (dnn == NULL)
         WO_FAIL(err, WO_EDEVICE, "there is no cuDNN, or one that is too old");
+    dnn->disk = disk;
     snprintf(dnn->card, sizeof dnn->card, "sm_%d", sm);
     wo_dnn_builder_init(&b, dnn);
     wo_dnn_desc properties = wo_dnn_new(&b, WO_DNN_DEVICEPROP);

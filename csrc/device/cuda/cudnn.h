@@ -92,8 +92,8 @@ wo_status wo_dnn_enqueue(wo_stream *s, const wo_dnn_run *run, wo_error *err);
 
 /* *out is NULL where there is no cuDNN. Nothing is started before the first plan. */
 void wo_dnn_open(wo_cuda_device *d, wo_dnn **out);
-/* Plans can be made for a card that is not there, of which json is cuDNN's description; nothing is read from disk or kept there. For tests. */
-wo_status wo_dnn_open_without_card(int sm, const char *json, wo_dnn **out, wo_error *err);
+/* For tests: plans can be made for a card that is not there, of which json is cuDNN's description. disk: they are kept, as those of a card are. */
+wo_status wo_dnn_open_without_card(int sm, const char *json, bool disk, wo_dnn **out, wo_error *err);
 void wo_dnn_close(wo_dnn *dnn);
 
 /* ---- cudnn_attention.c, cudnn_conv.c: the problems, from shapes alone; false where the call is not for cuDNN on such a card ---- */

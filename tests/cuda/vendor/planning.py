@@ -37,11 +37,15 @@ def build(folder: Path) -> Path:
 
 
 def ask(
-    program: Path, folders: list[str], card: Card, wanted: list[str], sm: int | None = None
+    program: Path, folders: list[str], card: Card, wanted: list[str], sm: int | None = None, disk: Path | None = None
 ) -> tuple[str, dict[str, str]]:
-    """The libraries' versions, and for each problem what was chosen. sm: of another card than the one described."""
+    """The libraries' versions, and for each problem what was chosen. sm: of another card than the one described. disk:
+    the cache folder, where plans are to be kept."""
     arguments = [program, ":".join(folders), str(card.sm if sm is None else sm), card.description()]
     environment = {**os.environ, "LD_LIBRARY_PATH": str(program.parent)}
+    if disk is not None:
+        arguments.append("disk")
+        environment["XDG_CACHE_HOME"] = str(disk)
     done = subprocess.run(
         arguments, input="\n".join(wanted) + "\n", env=environment, capture_output=True, text=True, timeout=500
     )

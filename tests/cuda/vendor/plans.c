@@ -1,8 +1,9 @@
 /* Makes cuDNN's plans for a card that is not there, by the device's own code.
  *
- *   plans FOLDERS SM DESCRIPTION <problems >choices
+ *   plans FOLDERS SM DESCRIPTION [disk] <problems >choices
  *
- * FOLDERS: where the libraries lie, separated by ':'. DESCRIPTION: the card as cuDNN's JSON. A problem is a line
+ * FOLDERS: where the libraries lie, separated by ':'. DESCRIPTION: the card as cuDNN's JSON. disk: plans are kept, as those
+ * of a card are. A problem is a line
  *
  *   attention queries keys heads head_dim
  *   conv frames height width channels out_channels kt kh kw [doubled | halved | rounded]
@@ -110,12 +111,12 @@ int main(int count, char **arguments) {
     char line[256];
     wo_error err = {0};
     wo_dnn *dnn = NULL;
-    if (count != 4) {
-        fprintf(stderr, "usage: plans FOLDERS SM DESCRIPTION <problems >choices\n");
+    if (count != 4 && (count != 5 || strcmp(arguments[4], "disk") != 0)) {
+        fprintf(stderr, "usage: plans FOLDERS SM DESCRIPTION [disk] <problems >choices\n");
         return 2;
     }
     wo_cuda_set_library_folders(arguments[1]);
-    if (wo_dnn_open_without_card(atoi(arguments[2]), arguments[3], &dnn, &err) != WO_OK) {
+    if (wo_dnn_open_without_card(atoi(arguments[2]), arguments[3], count == 5, &dnn, &err) != WO_OK) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }

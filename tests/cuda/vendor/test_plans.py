@@ -113,3 +113,23 @@ def test_queries_in_portions_get_the_engine_and_knobs_of_all(program: Path, fold
         assert set(choices) == set(wanted)
         assert CHOICE.fullmatch(choices[wanted[0]])
         assert len(set(choices.values())) == 1
+
+
+def test_a_kept_plan_is_taken_as_it_is_and_a_broken_one_is_made_anew(
+    program: Path, folders: list[str], tmp_path: Path
+) -> None:
+    def plans() -> dict[Path, tuple[int, bytes]]:
+        return {path: (path.stat().st_ino, path.read_bytes()) for path in (tmp_path / "wanoffload" / "cudnn").iterdir()}
+
+    wide = "conv 3 60 104 384 384 3 3 3"
+    _, made = ask(program, folders, CARDS["h200"], [SHORT, wide], disk=tmp_path)
+    assert all(CHOICE.fullmatch(choice) for choice in made.values())
+    kept = plans()
+    assert len(kept) == 2
+    assert ask(program, folders, CARDS["h200"], [SHORT, wide], disk=tmp_path)[1] == made
+    assert plans() == kept
+    for path, (_, text) in kept.items():
+        path.write_bytes(text[:-1] + b"x")
+    assert ask(program, folders, CARDS["h200"], [SHORT, wide], disk=tmp_path)[1] == made
+    assert plans().keys() == kept.keys()
+    assert not any(text.endswith(b"x") for _, text in plans().values())
