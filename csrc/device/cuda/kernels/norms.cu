@@ -149,7 +149,7 @@ WO_INLINE moments moments_of(const wo_cuda_layer_norm_args &a, const place &p, f
     }
     wo_sum_row<2>(rest, a.rows.lanes, meeting + 1);
     moments m = {mean, rest[0] / width, 0.0f};
-    m.factor = 1.0f / sqrtf(fmaxf(rest[1] / width - m.rest * m.rest, 0.0f) + a.eps);
+    m.factor = 1.0f / sqrtf(fmaxf(fmaf(-m.rest, m.rest, rest[1] / width), 0.0f) + a.eps);
     return m;
 }
 
