@@ -77,7 +77,7 @@ def probe_isas(cc: list[str]) -> list[InstructionSet]:
 def plan_units(cc: list[str], sets: list[InstructionSet], build: Path, fatbins: Sequence[Unit] = ()) -> list[Unit]:
     """Every object of the module, which carries the fatbins."""
     built = [isa for isa in sets if not isa.refusal]
-    have = [f"-DWO_HAVE_ISA_{isa.macro}" for isa in built] + ["-DWO_HAVE_CUDA"] * (IMAGES in core_sources())
+    have = [f"-DWO_HAVE_ISA_{isa.macro}" for isa in built] + ["-DWO_HAVE_CUDA"]
     base = [*cc, *FLAGS, *WARNINGS, f"-I{CSRC}"]
     python = ["-isystem", sysconfig.get_path("include")]
     units = []
@@ -167,12 +167,8 @@ class BuildCore(build_ext):
 
 
 def core_sources() -> list[Path]:
-    """All of csrc/ but its own tests. The CUDA device joins when it is complete."""
-    found = sorted(path for path in CSRC.glob("**/*.c") if path.relative_to(CSRC).parts[0] not in ("tests", "build"))
-    device = CSRC / "device/cuda"
-    wanted = "driver stream launch ops norms layouts elementwise linear attention conv libraries cublaslt cudnn".split()
-    complete = all((device / f"{name}.c").is_file() for name in wanted)
-    return [path for path in found if complete or path.parent != device]
+    """All of csrc/ but its own tests."""
+    return sorted(path for path in CSRC.glob("**/*.c") if path.relative_to(CSRC).parts[0] not in ("tests", "build"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # The CUDA device in the C build, included by the Makefile. The device itself compiles everywhere; what is made of kernels/*.cu needs nvcc (NVCC=,
 # CUDA_HOME= or the PATH say where) and is only made when asked for.
 #   make fakecuda     a card for tests: libcuda.so.1, which runs the kernels' PTX in an interpreter, and libcublasLt.so.13
-#   make test-cuda    tests/cuda/**/test_*.c on that card; takes SAN= as `test` does, and T=name for some of them
+#   make test-cuda    tests/cuda/**/test_*.c on that card, side by side under -j; takes SAN= as `test` does, and T=ops* for some of them
 #   make cuda-ptx     kernels/*.cu as PTX for compute_80 and compute_120
 #   make cuda-ptxas   registers, spills and shared memory of every kernel and target as a table
 NVCC ?= $(firstword $(if $(CUDA_HOME),$(wildcard $(CUDA_HOME)/bin/nvcc)) $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
@@ -11,20 +11,8 @@ CUDA_TARGETS := 80 120
 CUDA_CODES := 80 86 89 90 100 120
 CUDA_TESTING := ../tests/cuda
 
-# The device joins when it is complete. CUDA_FILL names a folder of stand-ins for what is missing.
-CUDA_FILES := driver device stream launch properties ops images norms layouts elementwise linear attention conv libraries cublaslt cudnn
-CUDA_HEADERS := attention conv elementwise layouts linear norms stamp
-CUDA_FILL ?=
-CUDA_MISSING := $(filter-out $(wildcard device/cuda/*.c device/cuda/kernels/*.h),$(CUDA_FILES:%=device/cuda/%.c) $(CUDA_HEADERS:%=device/cuda/kernels/%.h))
-ifneq ($(CUDA_FILL),)
-CFLAGS += -I$(CUDA_FILL)
-SOURCES += $(filter-out %/ptxsim_none.c,$(wildcard $(CUDA_FILL)/*.c))
-CUDA_MISSING :=
-endif
-ifeq ($(CUDA_MISSING),)
 SOURCES += $(wildcard device/cuda/*.c)
 CFLAGS += -DWO_HAVE_CUDA
-endif
 
 # --- PTX and what ptxas says ------------------------------------------------------------------------------------------------------
 CUDA_MODULES := $(if $(NVCC),$(patsubst device/cuda/kernels/%.cu,%,$(wildcard device/cuda/kernels/*.cu)))
@@ -53,8 +41,6 @@ CUDA_INCLUDE := -I$(CUDA_TESTING)
 # The interpreter is what takes the time, under sanitizers too.
 FAKE_OBJECTS := $(patsubst $(CUDA_TESTING)/%.c,$(OUT)/fake/%.o,$(filter-out $(CUDA_TESTING)/fakecuda/cublaslt%,$(wildcard $(CUDA_TESTING)/fakecuda/*.c)) \
   $(filter-out $(CUDA_TESTING)/ptxsim/test_%,$(wildcard $(CUDA_TESTING)/ptxsim/*.c)))
-FAKE_OBJECTS += $(patsubst %.c,$(OUT)/%.o,$(wildcard $(CUDA_FILL)/ptxsim_none.c))
-$(OUT)/$(CUDA_FILL)/ptxsim_none.o: CFLAGS += $(CUDA_INCLUDE)
 $(OUT)/fake/ptxsim/%.o: CFLAGS += $(if $(filter none,$(SAN)),,-O2)
 $(OUT)/fake/%.o: $(CUDA_TESTING)/%.c
 	@mkdir -p $(@D); $(CC) $(CFLAGS) $(CUDA_INCLUDE) -MMD -c $< -o $@
@@ -70,11 +56,18 @@ fakecuda: $(FAKE_LIBRARIES)
 # --- tests on it ------------------------------------------------------------------------------------------------------------------
 T ?= *
 CUDA_TESTS := $(patsubst $(CUDA_TESTING)/%.c,$(OUT)/cuda_tests/%,$(wildcard $(CUDA_TESTING)/test_$(T).c $(CUDA_TESTING)/*/test_$(T).c))
-CUDA_TEST_OBJECTS := $(OUT)/fake/images.o $(filter $(OUT)/fake/ptxsim/%,$(FAKE_OBJECTS))
+CUDA_TEST_OBJECTS := $(OUT)/fake/images.o $(OUT)/fake/libptxsim.a
+$(OUT)/fake/libptxsim.a: $(filter $(OUT)/fake/ptxsim/%,$(FAKE_OBJECTS))
+	@rm -f $@; ar rcs $@ $^
 $(OUT)/cuda_tests/%: $(CUDA_TESTING)/%.c $(CUDA_TEST_OBJECTS) $(OUT)/libwanoffload.a
 	@mkdir -p $(@D); $(CC) $(CFLAGS) $(HAVE) $(CUDA_INCLUDE) -MMD $< $(CUDA_TEST_OBJECTS) $(OUT)/libwanoffload.a $(LDLIBS) -o $@
-test-cuda: $(if $(NVCC),,no-nvcc) $(FAKE_LIBRARIES) $(CUDA_TESTS)
-	@for t in $(CUDA_TESTS); do echo "== $$t"; LD_LIBRARY_PATH=$(abspath $(OUT))/fakecuda $$t || exit 1; done; echo "all tests of the CUDA device passed ($(SAN))"
+CUDA_RUNS := $(CUDA_TESTS:$(OUT)/cuda_tests/%=run-cuda/%)
+CUDA_ALONE := run-cuda/test_offload_edges run-cuda/test_stream
+test-cuda: $(if $(NVCC),,no-nvcc) $(CUDA_RUNS)
+	@echo "all tests of the CUDA device passed ($(SAN))"
+run-cuda/%: $(OUT)/cuda_tests/% $(FAKE_LIBRARIES)
+	@LD_LIBRARY_PATH=$(abspath $(OUT))/fakecuda $< >$<.log 2>&1 && { echo "== $<"; grep -v '^fakecuda: ' $<.log || true; } || { echo "== $<: failed"; cat $<.log; exit 1; }
+$(CUDA_ALONE): run-cuda/%: | $(filter-out $(CUDA_ALONE),$(CUDA_RUNS))
 no-nvcc:
 	@echo "nvcc was not found: the tests of the CUDA device run the kernels' PTX, which nvcc makes (say where it is with NVCC=)"; exit 1
 

@@ -2,6 +2,13 @@
  * is freed turned to NaN). Each cell also shows from its report that it did what its name says. */
 #include "toy_model.h"
 
+/* The second run of a cell finds residents and slabs loaded. An interpreted card is slow. */
+#ifdef TOY_INTERPRETED
+enum { RUNS = 1, MOST_THREADS = 1 };
+#else
+enum { RUNS = 2, MOST_THREADS = 3 };
+#endif
+
 typedef struct cell {
     const char *name;
     wo_level level;
@@ -40,7 +47,7 @@ static void run_cell(wo_engine *e, const toy_model *m, const cell *c, const wo_p
     wo_error err;
     for (int threads = fewest; threads <= most; threads++) {
         CHECK_OK(wo_cpu_set_threads(threads, &err), &err);
-        for (int run = 0; run < 2; run++) {
+        for (int run = 0; run < RUNS; run++) {
             CHECK_OK(toy_run(e, m, policy, &got, &err), &err);
             if (!toy_same(&got, wanted)) {
                 fprintf(stderr, "%s level, %s tier, %s, fraction %g, %d threads, run %d: other bits than resident\n", c->name,
@@ -65,7 +72,7 @@ static void run_cells(wo_engine *e, const toy_model *m, bool chaos, const toy_re
             policy.use_stream = (variant & 2) != 0;
             policy.resident_fraction = FRACTIONS[variant >> 2];
             int threads = 1 + ((int)c + variant) % 3;
-            run_cell(e, m, &CELLS[c], &policy, chaos ? threads : 1, chaos ? threads : toy_is_on_host() ? 3 : 1, wanted);
+            run_cell(e, m, &CELLS[c], &policy, chaos ? threads : 1, chaos ? threads : MOST_THREADS, wanted);
         }
 }
 
@@ -128,7 +135,7 @@ static void test_the_arena_is_touched_up_to_the_plan(wo_engine *e) {
         CHECK(got.report.activation_peak == got.summary.activation_bytes);
         CHECK(got.report.arena_bytes == got.summary.work_bytes);
         CHECK((double)got.summary.vram <= 1.1 * (double)got.summary.live_bytes);
-        CHECK(got.report.ram_peak >= got.summary.vram);
+        CHECK(!toy_is_on_host() || got.report.ram_peak >= got.summary.vram);
     }
     CHECK_OK(wo_engine_reserve(e, 2 * got.summary.work_bytes, &err), &err);
     CHECK_OK(toy_run(e, &m, &policy, &got, &err), &err);

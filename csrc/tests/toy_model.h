@@ -22,7 +22,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What the engine of a test runs on. The test of another device names it and includes the test of this one. */
+/* What the engine of a test runs on. The test of another device names it and includes the test of this one; where kernels are interpreted it defines
+ * TOY_INTERPRETED, too. */
 #ifndef TOY_DEVICE
 #define TOY_DEVICE "cpu"
 #endif
@@ -242,7 +243,12 @@ static wo_status toy_linear(wo_exec *x, const wo_layer *layer, const wo_tensor *
         args.bias = params[1];
     if (epilogue == WO_EPILOGUE_ADD)
         args.other = *out;
-    return wo_linear(wo_exec_stream(x), &args, err);
+    size_t workspace = wo_linear_workspace(wo_exec_device(x), &args);
+    if (workspace > 0)
+        WO_TRY(wo_exec_new(x, &args.workspace, err, WO_U8, (int64_t)workspace));
+    WO_TRY(wo_linear(wo_exec_stream(x), &args, err));
+    wo_exec_free(x, &args.workspace);
+    return WO_OK;
 }
 
 static wo_status toy_apply(wo_exec *x, const wo_layer *layer, const wo_tensor *in, const wo_tensor *out, wo_epilogue epilogue, wo_error *err) {

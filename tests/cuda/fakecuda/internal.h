@@ -84,7 +84,7 @@ typedef struct fake_command {
 struct CUstream_st {
     fake_object head;
     pthread_t thread;
-    fake_command *first, *last;
+    fake_command *first, *last, *now; /* now: taken from the queue, being carried out */
     uint64_t pushed, finished, random, launches;
     bool closing;
 };
@@ -180,6 +180,7 @@ wo_cu_result fake_enter_with_stream(fake_entry entry, wo_cu_stream stream, wo_cu
 wo_cu_result fake_push(wo_cu_stream s, const fake_command *command);
 void fake_drain(wo_cu_stream s);                 /* waits for what is queued now; releases the lock meanwhile */
 bool fake_drain_context(wo_cu_context context);  /* the same for all its streams; true when there was something to wait for */
+bool fake_is_queued(wo_cu_context context, uint64_t address, size_t bytes); /* a copy or fill that touches a range */
 void fake_close_stream(wo_cu_stream s);
 void fake_reap(void);                            /* joins the threads of destroyed streams that have ended */
 

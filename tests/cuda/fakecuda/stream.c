@@ -106,6 +106,7 @@ static void run_one(wo_cu_stream s, fake_command *c) {
         free(c->ctx);
     free(c->launch);
     free(c);
+    s->now = NULL;
     s->finished++;
     pthread_cond_broadcast(&fake.changed);
 }
@@ -121,6 +122,7 @@ static void *run_stream(void *arg) {
         if (c == NULL)
             break;
         s->first = c->next;
+        s->now = c;
         run_one(s, c);
     }
     fake_remove_object(&s->head);
@@ -181,6 +183,25 @@ bool fake_drain_context(wo_cu_context context) {
         pthread_cond_wait(&fake.changed, &fake.lock);
     }
     return waited;
+}
+
+static bool touches(const fake_command *c, uint64_t address, size_t bytes) {
+    const bool copies = c->kind == FAKE_COPY, fills = c->kind == FAKE_FILL;
+    return ((copies || fills) && c->dst < address + bytes && address < c->dst + c->bytes) || (copies && c->src < address + bytes && address < c->src + c->bytes);
+}
+
+bool fake_is_queued(wo_cu_context context, uint64_t address, size_t bytes) {
+    for (fake_object *o = fake.objects; o != NULL; o = o->next) {
+        if (o->kind != FAKECUDA_STREAMS || o->context != context)
+            continue;
+        const fake_command *now = ((wo_cu_stream)o)->now;
+        if (now != NULL && touches(now, address, bytes))
+            return true;
+        for (const fake_command *c = ((wo_cu_stream)o)->first; c != NULL; c = c->next)
+            if (touches(c, address, bytes))
+                return true;
+    }
+    return false;
 }
 
 void fake_close_stream(wo_cu_stream s) {
