@@ -335,3 +335,7 @@ size_t ptxsim_param_bytes(const ptxsim_module *m, int entry) {
     const function *f = entry_of(m, entry, NULL);
     return f ? f->param_bytes : 0;
 }
+size_t ptxsim_shared_bytes(const ptxsim_module *m, int entry) {
+    const function *f = entry_of(m, entry, NULL);
+    return f ? f->shared_bytes : 0;
+}

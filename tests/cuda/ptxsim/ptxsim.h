@@ -21,7 +21,8 @@ void ptxsim_unload(ptxsim_module *m); /* NULL is fine */
 int ptxsim_find(const ptxsim_module *m, const char *entry);
 int ptxsim_count(const ptxsim_module *m);
 const char *ptxsim_name(const ptxsim_module *m, int entry);
-size_t ptxsim_param_bytes(const ptxsim_module *m, int entry); /* size of the parameter block */
+size_t ptxsim_param_bytes(const ptxsim_module *m, int entry);  /* size of the parameter block */
+size_t ptxsim_shared_bytes(const ptxsim_module *m, int entry); /* static shared memory */
 
 /* Global memory belongs to the caller. resolve returns the host address of [address, address + bytes), or NULL with a reason when that is not one
  * live allocation that may be so accessed. Called from the launching threads. */

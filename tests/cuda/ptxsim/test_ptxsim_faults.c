@@ -79,6 +79,9 @@ static void test_races(void) {
           BODY(SHARED "setp.ge.u32 %p1, %t, 32; @!%p1 st.shared.u32 [%r8], %t; @%p1 ld.shared.u32 %r1, [%r7];"));
     fails("write after another warp's read", "after warp 0 read it, with no barrier",
           BODY(SHARED "setp.ge.u32 %p1, %t, 32; st.shared.u32 [%r8], %t; bar.sync 0; @!%p1 ld.shared.u32 %r1, [%r7]; @%p1 st.shared.u32 [%r8], %t;"));
+    fails("write after several warps' reads", "after several warps read it",
+          BODY(SHARED "setp.eq.s32 %p1, %t, 0; @%p1 st.shared.u32 [%r9], %t; bar.sync 0; ld.shared.u32 %r1, [%r9]; setp.eq.s32 %p2, %t, 63;"
+                      "@%p2 st.shared.u32 [%r9], %r1;" STORE));
     fails("two warps write one place", "with no barrier", BODY(SHARED "st.shared.u32 [%r9], %t;"));
     passes(
         "a place that all read",
@@ -144,7 +147,7 @@ static void test_copy_faults(void) {
     CHECK(run_on(source_changes, 0, PTXSIM_ASYNC_EARLY) && out[5] == 5);
     fails("a source out of bounds", "outside every region", BODY(SHARED "cp.async.ca.shared.global [%r8], [%in+1024], 4;"));
     passes("a source out of bounds that is not read",
-           BODY(SHARED "mov.u32 %r1, 0; cp.async.ca.shared.global [%r8], [%in+1024], 4, %r1; cp.async.wait_all; ld.shared.u32 %r1, [%r8];" STORE));
+           BODY(SHARED "mov.u32 %r1, 0; cp.async.ca.shared.global [%r8], [%in+8192], 4, %r1; cp.async.wait_all; ld.shared.u32 %r1, [%r8];" STORE));
     passes(
         "the last bytes of a region",
         BODY(SHARED

@@ -78,9 +78,7 @@ static bool assembled(warp *w, const ins *i, u32 exec, bool *wait) {
             named |= mask[l];
         }
     }
-    *wait = (named & ~exec) != 0;
-    if (named & ~w->alive)
-        return ptxsim_report_lane(w, i, __builtin_ctz(exec), "lanes 0x%08x take part and have returned or do not exist", named & ~w->alive);
+    *wait = (named & ~exec) != 0; /* for lanes that have returned in vain, which `stuck` says */
     return true;
 }
 static bool compared(warp *w, const ins *i, u32 exec) {
