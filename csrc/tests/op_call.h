@@ -174,7 +174,7 @@ static inline void op_build_attention(op_call *call) {
                              .k = op_fill(OP_MAKE(c->x, n[1], n[2], n[3]), 1, 0.2f),
                              .v = op_fill(OP_MAKE(c->x, n[1], n[2], n[3]), 1, 0.2f),
                              .o = OP_MAKE(c->y, n[0], n[2], n[3]),
-                             .scale = (c->flags & OP_NEGATIVE_SCALE ? -1.0f : 1.0f) / sqrtf((float)n[3]),
+                             .scale = (c->flags & OP_NEGATIVE_SCALE ? -1.0f : 1.0f) * (c->flags & OP_STEEP ? 40.0f : 1.0f) / sqrtf((float)n[3]),
                              .last_key_bias = c->flags & OP_LAST_KEY ? 2.5f : 0.0f,
                              .max_distance = 128};
     if (c->flags & OP_RELATIVE)

@@ -22,6 +22,7 @@ enum {
     OP_RELATIVE = 32,       /* attention: UMT5's bias by distance */
     OP_LAST_KEY = 64,       /* attention: last_key_bias */
     OP_NEGATIVE_SCALE = 128, /* attention */
+    OP_STEEP = 8192,        /* attention: scores of hundreds, whose exponentials only the maximum keeps finite */
     OP_DOT = 256,           /* linear */
     OP_UPSAMPLE = 512,      /* conv */
     OP_RESIDUAL = 1024,     /* conv; linear: epilogue GATE */
@@ -180,6 +181,11 @@ static const op_case op_cases[] = {
     {OP_conv, {9, 10, 3, 96, 3, 3}, WO_BF16, WO_BF16, OP_BIAS, 4e-6},
     {OP_conv, {12, 11, 96, 3, 3, 3}, WO_F32, WO_F32, OP_BIAS, 4e-6},
     {OP_conv, {4, 6, 16, 32, 3, 1}, WO_BF16, WO_BF16, OP_BIAS, 4e-6},
+    {OP_attention, {20, 70, 2, 33}, WO_BF16, WO_BF16, 0, 4e-6},
+    {OP_attention, {17, 130, 1, 64}, WO_F32, WO_F32, OP_STEEP | OP_LAST_KEY, 1e-4},
+    {OP_attention, {17, 130, 1, 64}, WO_BF16, WO_BF16, OP_STEEP | OP_NEGATIVE_SCALE, 1e-4},
+    {OP_attention, {17, 130, 1, 12}, WO_BF16, WO_F32, OP_STEEP | OP_RELATIVE, 1e-4},
+    {OP_attention, {17, 130, 1, 12}, WO_F32, WO_F32, OP_STEEP | OP_NEGATIVE_SCALE, 1e-4},
 };
 enum { OP_CASES = sizeof op_cases / sizeof op_cases[0] };
 
