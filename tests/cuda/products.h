@@ -97,12 +97,14 @@ static const wo_dtype dtypes[][3] = {{WO_F32, WO_F32, WO_F32},   {WO_BF16, WO_BF
                                      {WO_F32, WO_BF16, WO_BF16}, {WO_F32, WO_F16, WO_F32},    {WO_BF16, WO_F32, WO_F32}};
 enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
 
-/* Runs every test of a program on the PTX of both targets, and on own kernels alone. */
+/* Runs every test of a program on own kernels alone and on the PTX of both targets: once with warps that take turns at barriers only, and once with warps
+ * and copies in random order. */
 static inline void run_on_both_targets(void (*run_all)(void), const char *what) {
     static const int targets[] = {80, 120};
     for (int i = 0; i < 2; i++) {
         fakecuda()->set_target(targets[i]);
         fakecuda()->reset();
+        fakecuda()->set_seed((uint64_t)i, 0);
         CHECK_OK(wo_device_open("cuda", &device, &err), &err);
         CHECK_OK(device->stream->create(device, "compute", &stream, &err), &err);
         wo_cuda_vendor *vendor = ((wo_cuda_device *)device)->vendor;

@@ -132,6 +132,24 @@ static void conv_gives_frames_that_are_null_the_bits_of_frames_of_zeros(void) {
             }
 }
 
+/* The last step along k reaches past the last tap; what lies there, the next output's last frame, is not read even to be multiplied by zeros. */
+static void conv_does_not_see_the_frame_behind_its_taps(void) {
+    for (int d = 0; d < 2; d++) {
+        conv c = make_conv(&conv_shapes[0], dtypes[d]);
+        const size_t bytes = wo_tensor_bytes(&c.y.host) / 2;
+        run_conv(&c.args);
+        download(&c.y);
+        unsigned char *first = memcpy(malloc(bytes), c.y.host.data, bytes);
+        CHECK_OK(device->stream->poison(stream, c.frames[3].card.data, wo_tensor_bytes(&c.frames[3].card), &err), &err);
+        run_conv(&c.args);
+        download(&c.y);
+        CHECK(memcmp(first, c.y.host.data, bytes) == 0);
+        CHECK(isnan(get(&c.y.host, wo_tensor_count(&c.y.host) - 1)));
+        free(first);
+        release_to(0);
+    }
+}
+
 static void conv_frames_have_the_same_bits_alone_and_together(void) {
     for (int s = 0; s < CONV_SHAPES; s++)
         for (int d = 0; d < 2 && conv_shapes[s].out_frames > 1; d++) {
@@ -227,6 +245,7 @@ static void run_all(void) {
     conv_agrees_with_float64_for_every_shape_and_dtype();
     conv_adds_into_its_own_residual();
     conv_gives_frames_that_are_null_the_bits_of_frames_of_zeros();
+    conv_does_not_see_the_frame_behind_its_taps();
     conv_frames_have_the_same_bits_alone_and_together();
     conv_that_halves_has_the_bits_of_every_second_pixel_of_the_whole();
     conv_of_one_tap_has_the_bits_of_a_linear();

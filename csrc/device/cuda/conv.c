@@ -48,10 +48,10 @@ static int32_t count_zeros(const wo_conv_args *args) {
 
 wo_status wo_cuda_conv(wo_stream *s, const wo_conv_args *args, wo_error *err) {
     const int64_t columns = args->w.shape[0], k = (int64_t)args->kt * args->kh * args->kw * args->channels;
-    const int64_t pixels = args->height * args->width, out_pixels = args->y.shape[1] * args->y.shape[2];
+    const int64_t pixels = args->height * args->width, rows = args->out_frames * args->y.shape[1] * args->y.shape[2];
     if (vendor_computes(s->device, args))
         return wo_cudnn_conv(s, args, err);
-    WO_TRY(wo_cuda_check_product(OP, pixels > out_pixels ? pixels : args->out_frames * out_pixels, columns, k, err));
+    WO_TRY(wo_cuda_check_product(OP, rows > pixels ? rows : pixels, columns, k, err));
     wo_cuda_conv_args a = {.w = args->w.data,
                            .x_dtype = (int32_t)args->x_dtype,
                            .w_dtype = (int32_t)args->w.dtype,

@@ -25,7 +25,7 @@ size_t wo_cuda_linear_workspace(const wo_device *d, const wo_linear_args *args) 
  * same order (k from first to last, on tensor cores; or by blocks of k, in float32), so that the choice, which depends on rows and
  * addresses, changes no bit, and neither does the form: both are quick for few rows here. */
 static wo_cuda_product_tile choose_tile(const wo_linear_args *args) {
-    enum { FEW_ROWS = 64, FEW_TILES = 64 };
+    enum { FEW_ROWS = 64, FEW_TILES = 32 };
     static const wo_cuda_product_tile
         bf16 = {WO_CUDA_linear_bf16, WO_CUDA_LINEAR_BF16_ROWS, WO_CUDA_LINEAR_BF16_COLUMNS, WO_CUDA_LINEAR_BF16_THREADS},
         bf16_few = {WO_CUDA_linear_bf16_few, WO_CUDA_LINEAR_BF16_FEW_ROWS, WO_CUDA_LINEAR_BF16_FEW_COLUMNS, WO_CUDA_LINEAR_BF16_FEW_THREADS},

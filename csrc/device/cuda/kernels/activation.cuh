@@ -1,4 +1,5 @@
-/* The activations, in the order of operations that loses least. NaN stays NaN. */
+/* The activations, in the order of operations that loses least. NaN stays NaN. Where a product meets a sum it is fused by name or exact, so that no
+ * compiler's choice makes one kernel's bits differ from another's. */
 #ifndef WO_DEVICE_CUDA_KERNELS_ACTIVATION_CUH
 #define WO_DEVICE_CUDA_KERNELS_ACTIVATION_CUH
 
@@ -39,8 +40,9 @@ TILE_INLINE float activation_gelu_erf(float x) {
     p = fmaf(p, t, 0.121498293f);
     p = fmaf(p, t, 0.141195035f);
     p = fmaf(p, t, 0.141042787f);
-    float tail = p * t * activation_exp(x * x * -0.5f);
-    return x * (x < 0.0f ? tail : 1.0f - tail);
+    float e = activation_exp(x * x * -0.5f);
+    p *= t;
+    return x * (x < 0.0f ? p * e : fmaf(-p, e, 1.0f));
 }
 
 #endif
