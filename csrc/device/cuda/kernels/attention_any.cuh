@@ -107,51 +107,70 @@ TILE_INLINE void any_store(const any_tile &t, const wo_cuda_attention_args &a, f
     }
 }
 
+/* Where a block of threads is. Everything follows from blockIdx and counts up in the same way in every thread. */
+struct any_place {
+    int first, column;  /* query, and column of o */
+    int blocks, pieces; /* of the keys, and of head_dim */
+    int block, piece, stage;
+};
+
+/* Starts copying the piece of queries and keys behind the one in work into the other stage; nothing behind the last. */
+TILE_INLINE void any_copy_next(char *shared, const wo_cuda_attention_args &a, const any_place &at) {
+    const bool last = at.piece + 1 == at.pieces;
+    const int block = last ? at.block + 1 : at.block, column = last ? 0 : (at.piece + 1) * any_tile::COLUMNS;
+    char *to = shared + (at.stage ^ 1) * 2 * any_tile::BYTES;
+    if (block == at.blocks)
+        return;
+    if (at.pieces > 1 || at.block == 0) /* else both stages have the queries already */
+        any_copy(to, a, a.q, at.first, a.queries, column);
+    any_copy(to + any_tile::BYTES, a, a.k, block * any_tile::ROWS, a.keys, column);
+}
+
+/* s = q k^T for one block of keys; the copy of its values starts with the first piece. */
+TILE_INLINE void any_score_block(attention_scores &s, char *shared, const wo_cuda_attention_args &a, any_place &at, bool busy) {
+#pragma unroll
+    for (int n = 0; n < any_tile::ROWS / 8; n++)
+        s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
+    for (at.piece = 0; at.piece < at.pieces; at.piece++, at.stage ^= 1) {
+        tile_wait<0>();
+        __syncthreads();
+        if (at.piece == 0)
+            any_copy(shared + 4 * any_tile::BYTES, a, a.v, at.block * any_tile::ROWS, a.keys, at.column);
+        tile_commit();
+        any_copy_next(shared, a, at);
+        tile_commit();
+        uint32_t queries = tile_address(shared) + at.stage * 2 * any_tile::BYTES;
+        if (busy)
+            any_scores(s, queries, queries + any_tile::BYTES, any_steps(a, at.piece * any_tile::COLUMNS));
+    }
+}
+
 TILE_INLINE void any_attention(const wo_cuda_attention_args &a) {
-    extern __shared__ __align__(1024) char shared[];
-    char *values = shared + 4 * any_tile::BYTES; /* behind two stages of queries and keys */
-    float *bias = (float *)(values + any_tile::BYTES);
-    const int first = blockIdx.x * any_tile::ROWS, warp_row = threadIdx.x / 32 * 16, column = blockIdx.z * any_tile::COLUMNS;
-    const int blocks = (a.keys + any_tile::ROWS - 1) / any_tile::ROWS, pieces = (a.head_dim + any_tile::COLUMNS - 1) / any_tile::COLUMNS;
-    const bool busy = first + warp_row < a.queries;
+    extern __shared__ __align__(1024) char shared[]; /* two stages of queries and keys, values, biases */
+    float *bias = (float *)(shared + 5 * any_tile::BYTES);
+    any_place at = {};
+    at.first = blockIdx.x * any_tile::ROWS;
+    at.column = blockIdx.z * any_tile::COLUMNS;
+    at.blocks = (a.keys + any_tile::ROWS - 1) / any_tile::ROWS;
+    at.pieces = (a.head_dim + any_tile::COLUMNS - 1) / any_tile::COLUMNS;
+    const int warp_row = threadIdx.x / 32 * 16;
+    const bool busy = at.first + warp_row < a.queries; /* a warp without queries only helps to copy */
     any_tile t;
     attention_begin(t.softmax);
 #pragma unroll
     for (int n = 0; n < any_tile::COLUMNS / 8; n++)
         t.o[n][0] = t.o[n][1] = t.o[n][2] = t.o[n][3] = 0.0f;
 
-    any_copy(shared, a, a.q, first, a.queries, 0);
+    any_copy(shared, a, a.q, at.first, a.queries, 0);
     any_copy(shared + any_tile::BYTES, a, a.k, 0, a.keys, 0);
     tile_commit();
-    int stage = 0;
-    for (int block = 0; block < blocks; block++) {
-        const int key = block * any_tile::ROWS;
+    for (; at.block < at.blocks; at.block++) {
+        const int key = at.block * any_tile::ROWS;
         attention_scores s;
         float decay[2];
-#pragma unroll
-        for (int n = 0; n < any_tile::ROWS / 8; n++)
-            s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
         if (a.relative != nullptr)
-            attention_fill_biases<any_tile::ROWS, any_tile::THREADS>(bias, a, blockIdx.y, key - (first + any_tile::ROWS - 1));
-        for (int piece = 0; piece < pieces; piece++, stage ^= 1) {
-            tile_wait<0>();
-            __syncthreads();
-            if (piece == 0)
-                any_copy(values, a, a.v, key, a.keys, column);
-            tile_commit();
-            const bool last = piece + 1 == pieces;
-            if (!last || block + 1 < blocks) {
-                char *next = shared + (stage ^ 1) * 2 * any_tile::BYTES;
-                int at = last ? 0 : (piece + 1) * any_tile::COLUMNS;
-                if (pieces > 1 || block == 0) /* else both stages have the queries already */
-                    any_copy(next, a, a.q, first, a.queries, at);
-                any_copy(next + any_tile::BYTES, a, a.k, last ? key + any_tile::ROWS : key, a.keys, at);
-            }
-            tile_commit();
-            uint32_t queries = tile_address(shared) + stage * 2 * any_tile::BYTES;
-            if (busy)
-                any_scores(s, queries, queries + any_tile::BYTES, any_steps(a, piece * any_tile::COLUMNS));
-        }
+            attention_fill_biases<any_tile::ROWS, any_tile::THREADS>(bias, a, blockIdx.y, key - (at.first + any_tile::ROWS - 1));
+        any_score_block(s, shared, a, at, busy);
         if (busy) {
             const bool biased = attention_is_biased(a, key);
             if (biased)
@@ -161,10 +180,10 @@ TILE_INLINE void any_attention(const wo_cuda_attention_args &a) {
         tile_wait<1>(); /* for the values; the next keys may still be on the way */
         __syncthreads();
         if (busy)
-            any_add_values(t, s, decay, tile_address(values), any_steps(a, column));
+            any_add_values(t, s, decay, tile_address(shared) + 4 * any_tile::BYTES, any_steps(a, at.column));
     }
     if (busy)
-        any_store(t, a, (float *)shared, first + warp_row, column);
+        any_store(t, a, (float *)shared, at.first + warp_row, at.column);
 }
 
 #endif

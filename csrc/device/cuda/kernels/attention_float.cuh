@@ -25,15 +25,15 @@ struct float_space {
     float bias[2 * float_tile::ROWS];
 };
 
-/* to[ROWS][stride] = rows from `first`, COLUMNS columns from `column`, of this block's head; zeros where there are none. */
-template <int ROWS, int COLUMNS>
-TILE_INLINE void float_load(float *to, int stride, const wo_cuda_attention_args &a, const void *tensor, int first, int end, int column) {
+/* to[ROWS][STRIDE] = rows from `first`, COLUMNS columns from `column`, of this block's head; zeros where there are none. */
+template <int ROWS, int COLUMNS, int STRIDE>
+TILE_INLINE void float_load(float *to, const wo_cuda_attention_args &a, const void *tensor, int first, int end, int column) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int64_t row_elements = (int64_t)a.heads * a.head_dim;
     const float *from = (const float *)tensor + (first + warp) * row_elements + (int64_t)blockIdx.y * a.head_dim + column + lane;
-    to += warp * stride + lane;
+    to += warp * STRIDE + lane;
 #pragma unroll 2
-    for (int row = warp; row < ROWS; row += 8, from += 8 * row_elements, to += 8 * stride)
+    for (int row = warp; row < ROWS; row += 8, from += 8 * row_elements, to += 8 * STRIDE)
 #pragma unroll
         for (int c = 0; c < COLUMNS; c += 32)
             to[c] = first + row < end && column + lane + c < a.head_dim ? from[c] : 0.0f;
@@ -132,8 +132,8 @@ TILE_INLINE void float_add_values(float (&o)[4][4], const float_space &space, in
 TILE_INLINE void float_score_block(float (&s)[4][4], const wo_cuda_attention_args &a, float_space &space, int first, int key) {
     for (int d = 0; d < a.head_dim; d += float_tile::PIECE) {
         __syncthreads(); /* nobody reads what was there */
-        float_load<float_tile::ROWS, float_tile::PIECE>(&space.rows[0][0][0], float_tile::STRIDE, a, a.q, first, a.queries, d);
-        float_load<float_tile::ROWS, float_tile::PIECE>(&space.rows[1][0][0], float_tile::STRIDE, a, a.k, key, a.keys, d);
+        float_load<float_tile::ROWS, float_tile::PIECE, float_tile::STRIDE>(&space.rows[0][0][0], a, a.q, first, a.queries, d);
+        float_load<float_tile::ROWS, float_tile::PIECE, float_tile::STRIDE>(&space.rows[1][0][0], a, a.k, key, a.keys, d);
         __syncthreads();
         float_scores(s, space);
     }
@@ -182,7 +182,7 @@ TILE_INLINE void float_attention(const wo_cuda_attention_args &a) {
         for (int half = 0; half < float_tile::ROWS; half += float_tile::PIECE) {
             if (half > 0)
                 __syncthreads(); /* nobody reads the first half's values */
-            float_load<float_tile::PIECE, float_tile::COLUMNS>(&space.values[0][0], float_tile::COLUMNS, a, a.v, key + half, a.keys, column);
+            float_load<float_tile::PIECE, float_tile::COLUMNS, float_tile::COLUMNS>(&space.values[0][0], a, a.v, key + half, a.keys, column);
             __syncthreads();
             float_add_values(t.o[0], space, half, 0);
             if (column + 64 < a.head_dim)

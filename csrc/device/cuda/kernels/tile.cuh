@@ -34,18 +34,6 @@ TILE_INLINE void tile_copy16(uint32_t to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
-/* The same through the first cache, for what other blocks or later copies of this one read again. */
-TILE_INLINE void tile_copy16_cached(uint32_t to, const void *from, bool valid) {
-    int bytes = valid ? TILE_CHUNK : 0;
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-
-/* 4 bytes, for rows that begin at no multiple of 16. */
-TILE_INLINE void tile_copy4(uint32_t to, const void *from, bool valid) {
-    int bytes = valid ? 4 : 0;
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-
 /* Closes the group of this thread's copies so far; a group may be empty. */
 TILE_INLINE void tile_commit(void) {
     asm volatile("cp.async.commit_group;" ::: "memory");
