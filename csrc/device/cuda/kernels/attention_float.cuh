@@ -139,7 +139,19 @@ TILE_INLINE void float_score_block(float (&s)[4][4], const wo_cuda_attention_arg
     }
 }
 
-TILE_INLINE void float_store(const float_tile &t, const wo_cuda_attention_args &a, int first, int column) {
+/* Stores four neighbouring columns of a query, at once where rows begin at multiples of 16 bytes. */
+TILE_INLINE void float_store_row(const float (&x)[4], const wo_cuda_attention_args &a, int row, int column) {
+    float *o = (float *)a.o + ((int64_t)row * a.heads + blockIdx.y) * a.head_dim + column;
+    const bool in_fours = a.head_dim % 4 == 0 && (uint64_t)a.o % 16 == 0;
+    if (in_fours && column < a.head_dim)
+        *(float4 *)o = make_float4(x[0], x[1], x[2], x[3]);
+#pragma unroll
+    for (int c = 0; c < 4; c++)
+        if (!in_fours && column + c < a.head_dim)
+            o[c] = x[c];
+}
+
+TILE_INLINE void float_store(float_tile &t, const wo_cuda_attention_args &a, int first, int column) {
     const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -148,16 +160,14 @@ TILE_INLINE void float_store(const float_tile &t, const wo_cuda_attention_args &
         for (int lanes = 8; lanes > 0; lanes /= 2)
             sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
         const float inverse = 1.0f / sum;
-        const int row = first + 4 * ty + i;
-        float *o = (float *)a.o + ((int64_t)row * a.heads + blockIdx.y) * a.head_dim;
 #pragma unroll
-        for (int h = 0; h < 2; h++)
+        for (int h = 0; h < 2; h++) {
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                int at = column + 64 * h + 4 * tx + c;
-                if (row < a.queries && at < a.head_dim)
-                    o[at] = t.o[h][i][c] * inverse;
-            }
+            for (int c = 0; c < 4; c++)
+                t.o[h][i][c] *= inverse;
+            if (first + 4 * ty + i < a.queries)
+                float_store_row(t.o[h][i], a, first + 4 * ty + i, column + 64 * h + 4 * tx);
+        }
     }
 }
 
