@@ -29,6 +29,8 @@ void wo_cuda_post_error(wo_device *d, const wo_error *err);
 void wo_cuda_clear_error(wo_device *d);
 /* WO_OK, or the sticky error with its text. */
 wo_status wo_cuda_sticky(wo_cuda_device *d, wo_error *err);
+/* Whether every later call of the process will say the same. */
+bool wo_cuda_loses_context(wo_cu_result result);
 /* The card's context in this process is lost for good; says so with the error that lost it. WO_OK when it is not. */
 wo_status wo_cuda_check_card(wo_cu_device card, wo_error *err);
 

@@ -11,7 +11,7 @@
 static pthread_mutex_t losing = PTHREAD_MUTEX_INITIALIZER;
 static char lost_by[WO_CUDA_MAX_CARDS][320]; /* the error that lost the card's context in this process; "": it is whole */
 
-static bool loses_context(wo_cu_result result) {
+bool wo_cuda_loses_context(wo_cu_result result) {
     switch (result) {
     case WO_CU_DEINITIALIZED:
     case WO_CU_ECC_UNCORRECTABLE:
@@ -68,7 +68,7 @@ wo_status wo_cuda_fail(wo_cuda_device *d, wo_cu_result result, const char *op, w
     snprintf(doing, sizeof doing, "%s (%.50s), %.50s", d->text, d->properties.name, op);
     const wo_status status = wo_cuda_driver_error(d->driver, result, doing, err);
     wo_cuda_post_error(&d->head, err);
-    if (loses_context(result))
+    if (wo_cuda_loses_context(result))
         lose(d, err->message);
     return status;
 }

@@ -205,7 +205,7 @@ static wo_status pin(wo_cuda_device *d, host_block *b, wo_error *err) {
             wo_error reason;
             wo_cuda_driver_error(d->driver, r, "the driver refused", &reason);
             unreserve(bytes, reason.message);
-            return WO_OK;
+            return wo_cuda_loses_context(r) ? wo_cuda_fail(d, r, "pinning host memory", err) : WO_OK;
         }
         b->pinned += bytes;
     }

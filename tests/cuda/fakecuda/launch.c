@@ -2,8 +2,6 @@
  * put into this library, or in the folder FAKECUDA_PTX. */
 #include "fakecuda/internal.h"
 
-size_t ptxsim_shared_bytes(const ptxsim_module *m, int entry) __attribute__((weak));
-
 typedef struct loaded {
     int target;
     const char *module;
@@ -131,7 +129,7 @@ static wo_cu_result find_function(wo_cu_module m, const char *name, wo_cu_functi
     snprintf(f->name, sizeof f->name, "%s", name);
     f->module = l->ptx;
     f->entry = entry;
-    f->shared_fixed = ptxsim_shared_bytes != NULL ? (unsigned)ptxsim_shared_bytes(l->ptx, entry) : 0;
+    f->shared_fixed = (unsigned)ptxsim_shared_bytes(l->ptx, entry);
     f->shared_most = (48 << 10) - f->shared_fixed;
     f->next = m->functions;
     m->functions = f;
