@@ -36,6 +36,11 @@ class Kernels:
     refusal: str = ""
 
     @property
+    def compression(self) -> str:
+        """What every driver can undo that can run code of this nvcc. The kernels become a fifth of their size."""
+        return "--compress-mode=size" if int(self.version.split(".")[0]) >= 13 else "-Xfatbin=-compress-all"
+
+    @property
     def summary(self) -> str:
         if self.refusal:
             return f"not built: {self.refusal}"
@@ -103,7 +108,7 @@ def plan_units(kernels: Kernels, build: Path) -> list[Unit]:
     for source in sorted(FOLDER.glob("*.cu")):
         target = build / "fatbins" / f"{source.stem}.fatbin"
         depfile = ["-MMD", "-MF", str(target.with_suffix(".d"))]
-        command = (kernels.nvcc, *FLAGS, "-Icsrc", *targets, *depfile, "-fatbin", str(source), "-o")
+        command = (kernels.nvcc, *FLAGS, kernels.compression, "-Icsrc", *targets, *depfile, "-fatbin", str(source), "-o")
         units.append(Unit(source, target, command))
     return units
 
