@@ -108,7 +108,8 @@ def plan_units(kernels: Kernels, build: Path) -> list[Unit]:
     for source in sorted(FOLDER.glob("*.cu")):
         target = build / "fatbins" / f"{source.stem}.fatbin"
         depfile = ["-MMD", "-MF", str(target.with_suffix(".d"))]
-        command = (kernels.nvcc, *FLAGS, kernels.compression, "-Icsrc", *targets, *depfile, "-fatbin", str(source), "-o")
+        flags = [*FLAGS, kernels.compression, "-Icsrc", *targets, *depfile]
+        command = (kernels.nvcc, *flags, "-fatbin", str(source), "-o")
         units.append(Unit(source, target, command))
     return units
 
