@@ -23,7 +23,7 @@ def apply_group_offloading(
 
     Args:
         module: A component of this package: a transformer, a VAE or a text encoder.
-        onload_device: The device that computes, ``"cpu"``.
+        onload_device: The device that computes from now on, ``"cuda"`` or ``"cpu"``.
         offload_device: Where weights rest: ``"cpu"`` for host memory, ``"disk"`` for the checkpoint's own files.
         offload_type: ``"block_level"`` or ``"leaf_level"``.
         num_blocks_per_group: Blocks that travel together; required at block level.

@@ -10,10 +10,20 @@ from typing import Any
 
 from wanoffload.devices import Device, can_only_be_planned, card, prepare
 from wanoffload.errors import BusyError, DeviceError
+from wanoffload.messages import warn_once
 from wanoffload.prediction import Rates, tabled_rates
 
 TRACE_SPANS = 1 << 16
 """Room of a trace, unless another is asked for: 8 MiB."""
+
+
+def _say_what_is_slower() -> None:
+    """Says once which of the vendor's libraries is not used, and what mends it."""
+    from wanoffload import _core
+
+    for line in _core.describe_device("cuda").splitlines():
+        if line.startswith(("cublaslt:", "cudnn:")) and "Mend with" in line:
+            warn_once(f"{line} (nothing else changes; it is slower)")
 
 
 class Runtime:
@@ -47,6 +57,8 @@ class Runtime:
             if self.device.type == "cuda":
                 prepare()
             self._engine = _core.Engine(str(self.device))
+            if not self._engine.planning_only and self.device.type == "cuda":
+                _say_what_is_slower()
             self._engine.record_trace(self._trace_spans)
         return self._engine
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -45,7 +46,8 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=STAGES, required=True)
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="where checkpoints are made")
+    work = Path(tempfile.gettempdir(), "wanoffload-gpu")
+    parser.add_argument("--work", type=Path, default=work, help="where checkpoints are made (%(default)s)")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where results go")
     parser.add_argument("--resume", action="store_true", help="keep the rows that were measured before")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try the script")

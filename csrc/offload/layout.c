@@ -48,6 +48,7 @@ static void lay_out_host(wo_plan *plan, const wo_device *device, const wo_policy
     plan->readers = policy->readers > 0 ? policy->readers : near ? WO_DEFAULT_READERS : WO_FAR_READERS;
     plan->staging_slots = (size_t)plan->readers * (near ? 1 : 2) + (near ? 2 : 0);
     s->staging_bytes = plan->staging_slots * plan->staging_slot_bytes;
+    s->staging_bytes += near ? 0 : (2 + s->experts) * WO_FAR_BLOCK_BYTES; /* of staging, of what is kept, and of each expert's slabs */
     s->host_keep_bytes = s->experts * plan->record->host_keep_bytes;
     s->fixed_bytes = (size_t)device->fixed_bytes + wo_loader_fixed_bytes() + wo_trace_bytes(policy->trace_spans);
     s->ram = s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes + (near ? s->vram : 0);

@@ -14,6 +14,7 @@ enum {
     WO_FAR_PIECE_BYTES = 4 << 20, /* the same where each piece is a copy to a device of its own: copies of that size fill the link */
     WO_DEFAULT_READERS = 2,
     WO_FAR_READERS = 4,
+    WO_FAR_BLOCK_BYTES = 3 * 4096, /* what one piece of host memory may take beyond its size, where it is pinned: whole pages, and one of its own */
     WO_MAX_READERS = 64,
     WO_MAX_TRACE_SPANS = 1 << 24,
     WO_READER_QUEUE = 64,         /* pieces that wait for a reader; the host waits when there are more */
