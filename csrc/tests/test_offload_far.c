@@ -91,6 +91,42 @@ static void test_the_arena_is_touched_up_to_the_plan(void) {
     wo_engine_set_testing(engine, &PLAIN);
 }
 
+/* Writes far behind its own tensor, where the plan has nothing but a larger arena has. */
+static size_t spill_distance;
+
+static wo_status spilling_forward(const void *m, wo_exec *x, int pass, const void *request, wo_error *e) {
+    wo_tensor own;
+    wo_stream *s = wo_exec_stream(x);
+    WO_TRY(wo_exec_new(x, &own, e, WO_F32, 100));
+    if (!wo_exec_is_dry(x))
+        WO_TRY(s->device->stream->zero(s, (char *)own.data + spill_distance, 4, e));
+    wo_exec_free(x, &own);
+    (void)m, (void)pass, (void)request;
+    return WO_OK;
+}
+
+static void test_what_is_written_beyond_the_plan_is_seen(void) {
+    const wo_testing poison = {.poison = true};
+    const wo_policy policy = policy_of(0);
+    const toy_request request = {.out = NULL};
+    wo_plan_summary s;
+    wo_report report;
+    wo_plan *plan;
+    wo_exec *x;
+    CHECK_OK(wo_plan_make(model.component, &model, spilling_forward, 1, &request, wo_engine_device(engine), &policy, &plan, &err), &err);
+    wo_plan_summarize(plan, &s);
+    spill_distance = 3 * s.work_bytes;
+    CHECK_OK(wo_engine_reserve(engine, 5 * s.work_bytes, &err), &err);
+    wo_engine_set_testing(engine, &poison);
+    CHECK_OK(wo_exec_open(engine, model.component, plan, &x, &err), &err);
+    CHECK_OK(wo_exec_run(x, &model, spilling_forward, 0, -1, &request, &err), &err);
+    wo_exec_close(x, &report);
+    CHECK(report.arena_touched > 3 * s.work_bytes && report.arena_touched < 4 * s.work_bytes + 256);
+    wo_engine_set_testing(engine, &PLAIN);
+    wo_plan_release(plan);
+    wo_engine_drop(engine, NULL);
+}
+
 /* ---- cut waits ---- */
 
 typedef struct stage {
@@ -173,6 +209,7 @@ int main(void) {
     test_every_plan_gives_the_bits_of_the_cpu_device(&chaos, "chaos");
     test_host_memory_is_counted_apart();
     test_the_arena_is_touched_up_to_the_plan();
+    test_what_is_written_beyond_the_plan_is_seen();
     test_every_wait_is_needed();
     test_any_copy_may_fail(8 | 4);
     test_any_copy_may_fail(2 | 1);
