@@ -20,8 +20,8 @@ typedef struct rung {
     int64_t row_chunk; /* 0: leaves it */
     bool items_apart, state_on_host, forget_text;
 } rung;
-static const rung LADDER[RUNGS] = {{.row_chunk = 2048},     {.row_chunk = 512},    {.items_apart = true},
-                                   {.state_on_host = true}, {.forget_text = true}, {.row_chunk = 128}};
+static const rung LADDER[RUNGS] = {{.row_chunk = 2048},   {.row_chunk = 512}, {.state_on_host = true},
+                                   {.forget_text = true}, {.row_chunk = 128}, {.items_apart = true}};
 
 typedef struct planner {
     const wo_component *component; /* the first of the experts */
