@@ -317,6 +317,69 @@ static void test_a_lost_card_says_so_until_its_context_is_gone(void) {
     leave(0);
 }
 
+/* --- launches --------------------------------------------------------------------------------------------------------------------- */
+
+static wo_cu_function find_kernel(wo_cu_module *module, const char *name) {
+    wo_cu_function f;
+    CU(cu.module_load_data(module, "any image"));
+    CU(cu.module_function(&f, *module, name));
+    return f;
+}
+
+static wo_cu_result launch(wo_cu_function f, unsigned threads, unsigned shared_bytes, wo_cu_stream s, uint64_t parameter) {
+    void *params[] = {&parameter};
+    return cu.launch(f, 1, 1, 1, threads, 1, 1, shared_bytes, s, params, NULL);
+}
+
+static void test_a_kernel_runs_in_stream_order_and_is_counted(void) {
+    enter();
+    wo_cu_module module;
+    wo_cu_function f;
+    wo_cu_stream s = new_stream();
+    uint64_t *time = (uint64_t *)(void *)new_pinned(sizeof *time);
+    wo_cu_function stamp = find_kernel(&module, "wo_stamp");
+    CHECK(cu.module_function(&f, module, "wo_nothing") == WO_CU_NOT_FOUND);
+    CU(cu.fill_async(address(time), 0, sizeof *time, s));
+    CU(launch(stamp, 1, 0, s, address(time)));
+    CU(cu.stream_synchronize(s));
+    CHECK(*time != 0 && fake->kernel("wo_stamp").launches == 1 && fake->kernel("wo_stamp").instructions > 0);
+    CHECK(launch(stamp, 1025, 0, s, address(time)) == WO_CU_INVALID_VALUE);
+    CHECK(launch(stamp, 1, (48 << 10) + 1, s, address(time)) == WO_CU_INVALID_VALUE);
+    CU(cu.function_set_attribute(stamp, WO_CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES, 64 << 10));
+    CU(launch(stamp, 1, (48 << 10) + 1, s, address(time)));
+    CHECK(cu.function_set_attribute(stamp, WO_CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES, 1 << 20) == WO_CU_INVALID_VALUE);
+    CU(cu.stream_synchronize(s));
+    CU(cu.module_unload(module));
+    CHECK(launch(stamp, 1, 0, s, address(time)) == 400);
+    CU(cu.host_free(time));
+    CU(cu.stream_destroy(s));
+    leave(3);
+}
+
+/* Each loses the card: at the launch nothing is known of it, at the next wait it is. */
+static void test_a_kernel_that_goes_wrong_is_an_error_of_later_calls(void) {
+    uint64_t pageable = 0;
+    for (int variant = 0; variant < 4; variant++) {
+        enter();
+        wo_cu_module module;
+        wo_cu_ptr d;
+        wo_cu_stream s = new_stream();
+        wo_cu_function stamp = find_kernel(&module, "wo_stamp");
+        CU(cu.memory_alloc(&d, 12));
+        const uint64_t at[] = {d + 8, d + 4, address(&pageable), d};
+        const char *const says[] = {"bytes 8 to 16 of an allocation of 12 bytes", "not aligned", "not pinned", "was to fail"};
+        if (variant == 3)
+            fake->fail_kernel(1, WO_CU_LAUNCH_FAILED);
+        const wo_cu_result wanted = variant == 3 ? WO_CU_LAUNCH_FAILED : WO_CU_ILLEGAL_ADDRESS;
+        CU(launch(stamp, 1, 0, s, at[variant]));
+        CHECK(cu.stream_synchronize(s) == wanted);
+        CHECK_CONTAINS(fake->message(), says[variant]);
+        CHECK(cu.memory_free(d) == wanted && launch(stamp, 1, 0, s, d) == wanted);
+        leave(0);
+    }
+    CHECK(pageable == 0);
+}
+
 static void test_what_is_left_in_a_context_is_a_misuse(void) {
     enter();
     wo_cu_ptr d;
@@ -359,6 +422,8 @@ int main(void) {
         test_a_copy_of_memory_that_is_not_pinned_comes_at_once_or_later();
         test_the_nth_call_of_an_entry_fails_and_no_other();
         test_a_lost_card_says_so_until_its_context_is_gone();
+        test_a_kernel_runs_in_stream_order_and_is_counted();
+        test_a_kernel_that_goes_wrong_is_an_error_of_later_calls();
         test_what_is_left_in_a_context_is_a_misuse();
         test_the_host_cannot_touch_the_cards_memory();
         fake->set_seed((uint64_t)seed + 1, 1e-3);
