@@ -80,6 +80,8 @@ typedef struct wo_cuda_node {
 typedef struct wo_cuda_nodes wo_cuda_nodes;
 
 wo_cuda_nodes *wo_cuda_nodes_create(wo_cuda_device *d); /* NULL: no memory */
+/* Waits for the function that is running, if one is. Behind it nothing of a lost context touches what is the caller's. */
+void wo_cuda_nodes_rest(const wo_cuda_nodes *n);
 /* With the stream destroyed. What a lost context may still hold on to is kept. */
 void wo_cuda_nodes_destroy(wo_cuda_nodes *n);
 size_t wo_cuda_nodes_bytes(void);
@@ -144,7 +146,8 @@ void wo_cuda_event_signal(wo_ticket t);
 bool wo_cuda_reached(wo_ticket t);
 wo_status wo_cuda_host_wait(wo_device *d, wo_ticket t, wo_error *err);
 bool wo_cuda_is_signalled(wo_ticket t);   /* whether host threads signal the tickets of this event; t.event is not NULL */
-void wo_cuda_await_signal(wo_ticket t);   /* blocks the calling thread; no driver call */
+/* Blocks the calling thread until the ticket is reached or *given_up (NULL: never) is true; no driver call. */
+void wo_cuda_await_signal(wo_ticket t, const atomic_bool *given_up);
 /* With the stream locked and the context current: records the next ticket, or makes the stream wait for one that was recorded. */
 wo_status wo_cuda_event_record(wo_cuda_stream *s, wo_event *e, wo_ticket *out, wo_error *err);
 wo_status wo_cuda_event_await(wo_cuda_stream *s, wo_ticket t, wo_error *err);

@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <time.h>
 
 typedef enum event_use { UNUSED, RECORDED, SIGNALLED } event_use;
 
@@ -245,10 +246,17 @@ bool wo_cuda_is_signalled(wo_ticket t) {
     return signalled;
 }
 
-void wo_cuda_await_signal(wo_ticket t) {
+/* Looks up every few milliseconds, for nothing signals that a context was lost. */
+void wo_cuda_await_signal(wo_ticket t, const atomic_bool *given_up) {
     pthread_mutex_lock(&t.event->lock);
-    while (t.event->reached < t.value)
-        pthread_cond_wait(&t.event->moved, &t.event->lock);
+    while (t.event->reached < t.value && (given_up == NULL || !atomic_load(given_up))) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 5000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&t.event->moved, &t.event->lock, &until);
+    }
     pthread_mutex_unlock(&t.event->lock);
 }
 
@@ -295,7 +303,7 @@ wo_status wo_cuda_host_wait(wo_device *device, wo_ticket t, wo_error *err) {
     wo_status status = WO_OK;
     WO_TRY(wo_cuda_refuse_on_stream("waiting", err));
     if (t.event != NULL && wo_cuda_is_signalled(t))
-        wo_cuda_await_signal(t);
+        wo_cuda_await_signal(t, NULL);
     else if (t.event != NULL)
         status = wait_recorded(t, err);
     const wo_status sticky = wo_cuda_sticky(d, err);

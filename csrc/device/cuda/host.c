@@ -5,8 +5,9 @@
  * has passed it. It may call those of different streams one after the other: a wait for a signal then holds up the host calls of the other streams as
  * well, which costs time where a trace is recorded, but nothing can hang, for whoever signals (a reader) waits for no host function.
  *
- * After a context is lost nobody can say whether the driver will still make a call that it owes. The nodes then stay, marked dead, and a call that comes
- * late finds the mark. */
+ * After a context is lost nobody can say whether the driver will still make a call that it owes. Such a call touches nothing of the caller's, and whoever
+ * waits for the stream waits for the call that is being made. When the stream goes, the nodes stay, marked dead, and a call that comes late finds the
+ * mark. */
 #include "device/cuda/device_impl.h"
 
 #include "base/clock.h"
@@ -49,13 +50,16 @@ wo_cuda_nodes *wo_cuda_nodes_create(wo_cuda_device *d) {
     return n;
 }
 
-/* A function that is running is waited for: the ticket that it waits for will be signalled, with or without a card. */
+void wo_cuda_nodes_rest(const wo_cuda_nodes *n) {
+    while (atomic_load(&n->running) > 0)
+        wo_clock_sleep(50e-6);
+}
+
 void wo_cuda_nodes_destroy(wo_cuda_nodes *n) {
     if (n == NULL)
         return;
     atomic_store(&n->dead, true);
-    while (atomic_load(&n->running) > 0)
-        wo_clock_sleep(50e-6);
+    wo_cuda_nodes_rest(n);
     if (atomic_load(&n->done) == n->issued) {
         free(n);
         return;
@@ -74,13 +78,15 @@ static void sleep_through(wo_cuda_device *d, double seconds) {
 }
 
 static void carry_out(wo_cuda_device *d, const wo_cuda_node *node) {
+    if (atomic_load(&d->lost))
+        return;
     switch (node->kind) {
     case WO_CUDA_CALL:
         if (!wo_cuda_interrupted(d))
             node->fn(node->ctx);
         return;
     case WO_CUDA_WAIT:
-        wo_cuda_await_signal(node->ticket);
+        wo_cuda_await_signal(node->ticket, &d->lost);
         return;
     case WO_CUDA_DELAY:
         sleep_through(d, node->seconds);
@@ -91,7 +97,8 @@ static void carry_out(wo_cuda_device *d, const wo_cuda_node *node) {
     }
 }
 
-/* Behind the count of what is done the node belongs to the host again. */
+/* Counted as running before it looks whether the context was lost: whoever lost it and then sees none running knows that none will touch anything.
+ * Behind the count of what is done the node belongs to the host again. */
 static void run_node(void *ctx) {
     const wo_cuda_node *node = ctx;
     wo_cuda_nodes *n = node->owner;

@@ -46,7 +46,7 @@ typedef struct wo_cuda_device {
     pthread_mutex_t lock;         /* guards everything below */
     wo_error error;               /* the sticky one; meaningful while failed is not WO_OK */
     struct wo_cuda_block *blocks; /* device memory that is out */
-    struct wo_cuda_host_block *condemned; /* pinned memory that was given back after the context was lost */
+    struct wo_cuda_host_block *condemned; /* host memory that stays until the context has gone */
     uint64_t chaos_seed;
     double chaos_delay;
 } wo_cuda_device;

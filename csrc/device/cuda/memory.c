@@ -97,11 +97,6 @@ static void release(wo_device *device, void *p) {
     free(block);
 }
 
-void wo_cuda_memory_fini(wo_cuda_device *d) {
-    while (d->blocks != NULL)
-        release(&d->head, d->blocks->p);
-}
-
 static wo_status budget(wo_device *device, uint64_t *free_bytes, uint64_t *total_bytes, wo_error *err) {
     wo_cuda_device *d = (wo_cuda_device *)device;
     size_t free_now = 0, total = 0;
@@ -212,13 +207,47 @@ static wo_status pin(wo_cuda_device *d, host_block *b, wo_error *err) {
     return WO_OK;
 }
 
+/* From the last piece on, until the driver refuses one. */
 static void unpin(wo_cuda_device *d, host_block *b) {
     if (b->pinned > 0)
         wo_cuda_enter(d, NULL);
-    for (size_t at = 0; at < b->pinned; at += PIECE_BYTES)
-        d->driver->host_unregister(b->p + at);
-    unreserve(b->pinned, NULL);
-    b->pinned = 0;
+    while (b->pinned > 0) {
+        const size_t at = (b->pinned - 1) / PIECE_BYTES * PIECE_BYTES;
+        if (d->driver->host_unregister(b->p + at) != WO_CU_SUCCESS)
+            return;
+        unreserve(b->pinned - at, NULL);
+        b->pinned = at;
+    }
+}
+
+/* What stays until the context has gone: memory that a copy may still write to, which was running when the context was lost, and memory that the driver
+ * did not unpin, whose addresses it would not pin a second time. */
+static void give_back(wo_cuda_device *d, host_block *b) {
+    unpin(d, b);
+    if (b->pinned == 0 && !atomic_load(&d->lost)) {
+        wo_memory_release(b->acquired);
+        return;
+    }
+    pthread_mutex_lock(&d->lock);
+    b->next = d->condemned;
+    d->condemned = b;
+    pthread_mutex_unlock(&d->lock);
+}
+
+void wo_cuda_memory_fini(wo_cuda_device *d) {
+    while (d->blocks != NULL)
+        release(&d->head, d->blocks->p);
+    for (host_block *b = atomic_load(&d->lost) ? NULL : d->condemned; b != NULL; b = b->next)
+        unpin(d, b); /* others may keep the context */
+}
+
+void wo_cuda_memory_bury(wo_cuda_device *d) {
+    while (d->condemned != NULL) {
+        host_block *b = d->condemned;
+        d->condemned = b->next;
+        unreserve(b->pinned, NULL);
+        wo_memory_release(b->acquired);
+    }
 }
 
 static wo_status pin_block(wo_cuda_device *d, host_block *b, const char *what, wo_error *err) {
@@ -252,8 +281,7 @@ static wo_status host_alloc(wo_device *device, size_t bytes, const char *what, v
 #endif
     const wo_status status = pin_block(d, b, what, err);
     if (status != WO_OK) {
-        unpin(d, b);
-        wo_memory_release(acquired);
+        give_back(d, b);
         return status;
     }
     pthread_mutex_lock(&listing);
@@ -262,22 +290,6 @@ static wo_status host_alloc(wo_device *device, size_t bytes, const char *what, v
     pthread_mutex_unlock(&listing);
     *out = p;
     return WO_OK;
-}
-
-/* A copy that was running when the context was lost may still write: what it may write to stays until the context has gone. */
-static void condemn(wo_cuda_device *d, host_block *b) {
-    pthread_mutex_lock(&d->lock);
-    b->next = d->condemned;
-    d->condemned = b;
-    pthread_mutex_unlock(&d->lock);
-}
-
-void wo_cuda_memory_bury(wo_cuda_device *d) {
-    while (d->condemned != NULL) {
-        host_block *b = d->condemned;
-        d->condemned = b->next;
-        wo_memory_release(b->acquired);
-    }
 }
 
 static void host_release(wo_device *device, void *p) {
@@ -292,13 +304,8 @@ static void host_release(wo_device *device, void *p) {
     if (b != NULL)
         *link = b->next;
     pthread_mutex_unlock(&listing);
-    if (b == NULL)
-        return;
-    unpin(d, b);
-    if (atomic_load(&d->lost))
-        condemn(d, b);
-    else
-        wo_memory_release(b->acquired);
+    if (b != NULL)
+        give_back(d, b);
 }
 
 /* The block that p lies in. With the list locked. */

@@ -233,7 +233,7 @@ static wo_status wait(wo_stream *stream, wo_ticket t, wo_error *err) {
 }
 
 /* The thread sleeps until the stream has got there; host functions look at the cancel token meanwhile. */
-static wo_status drain(wo_cuda_stream *s, wo_error *err) {
+static wo_status await_all(wo_cuda_stream *s, wo_error *err) {
     wo_cuda_device *d = wo_cuda_of(&s->head);
     if (atomic_load(&d->lost))
         return WO_OK;
@@ -244,6 +244,14 @@ static wo_status drain(wo_cuda_stream *s, wo_error *err) {
     if (r == WO_CU_SUCCESS)
         r = d->driver->event_synchronize(s->passed);
     return r == WO_CU_SUCCESS ? WO_OK : wo_cuda_fail(d, r, "waiting for a stream", err);
+}
+
+/* Of a lost context nothing comes any more, but a host function may be in the middle of something. */
+static wo_status drain(wo_cuda_stream *s, wo_error *err) {
+    const wo_status status = await_all(s, err);
+    if (atomic_load(&wo_cuda_of(&s->head)->lost))
+        wo_cuda_nodes_rest(s->nodes);
+    return status;
 }
 
 static wo_status sync(wo_stream *stream, wo_error *err) {

@@ -303,8 +303,9 @@ bool ptxsim_step_st(warp *w, const ins *i, u32 exec) {
             }
         else if (i->bytes == 4) {
             SAME(u32, 1)
-        } else if (i->bytes == 8) {
-            SAME(u64, 1)
+        } else if (i->bytes == 8) { /* each whole, as on a card: the host looks for the time that a stream writes */
+            for (int l = 0; l < LANES; l++)
+                if (exec >> l & 1) __atomic_store_n((u64 *)(void *)(a.host[l] + k * 8), ((const u64 *)(const void *)reg)[l], __ATOMIC_RELAXED);
         } else {
             SAME(u16, 1)
         }
