@@ -124,8 +124,8 @@ class Plan:
 
     policy: level "resident" | "model" | "block" | "leaf" | "auto"; blocks_per_group int; tier "host" | "disk";
     use_stream bool; resident_fraction float; vram, ram int or None; vram_outside, ram_outside int; readers int;
-    choose_knobs bool; row_chunk int; cache_text bool; state_on_host bool; items_apart bool. Missing keys take the
-    default of wo_policy_default. Unknown keys: ValueError."""
+    choose_knobs bool; row_chunk int; cache_text bool; state_on_host bool; items_apart bool; passes_apart bool. Missing
+    keys take the default of wo_policy_default. Unknown keys: ValueError."""
 
     def summary(self) -> dict[str, Any]:
         """The fields of wo_plan_summary; policy and knobs flattened into policy_* and knobs_*; tier, level as words."""

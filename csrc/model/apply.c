@@ -56,9 +56,15 @@ wo_status wo_apply_linear_held(wo_exec *x, const wo_layer *layer, const wo_tenso
 wo_status wo_apply_rms_norm_layer(wo_exec *x, const wo_layer *layer, wo_rms_norm_args *args, wo_error *err) {
     const wo_tensor *params;
     WO_TRY(wo_exec_use(x, layer, &params, err));
-    args->weight = params[0];
-    WO_TRY(wo_rms_norm(wo_exec_stream(x), args, err));
+    WO_TRY(wo_apply_rms_norm_held(x, layer, params, args, err));
     return wo_exec_done(x, layer, err);
+}
+
+wo_status wo_apply_rms_norm_held(wo_exec *x, const wo_layer *layer, const wo_tensor *params, wo_rms_norm_args *args, wo_error *err) {
+    if (params == NULL)
+        return wo_apply_rms_norm_layer(x, layer, args, err);
+    args->weight = params[0];
+    return wo_rms_norm(wo_exec_stream(x), args, err);
 }
 
 wo_status wo_apply_layer_norm_layer(wo_exec *x, const wo_layer *layer, wo_layer_norm_args *args, wo_error *err) {

@@ -19,6 +19,7 @@ wo_status wo_apply_linear_layer(wo_exec *x, const wo_layer *layer, wo_linear_arg
 wo_status wo_apply_linear_held(wo_exec *x, const wo_layer *layer, const wo_tensor *params, wo_linear_args *args, wo_error *err);
 /* As linear_layer for a norm: weight (and bias, where the layer has one) from the layer. */
 wo_status wo_apply_rms_norm_layer(wo_exec *x, const wo_layer *layer, wo_rms_norm_args *args, wo_error *err);
+wo_status wo_apply_rms_norm_held(wo_exec *x, const wo_layer *layer, const wo_tensor *params, wo_rms_norm_args *args, wo_error *err);
 wo_status wo_apply_layer_norm_layer(wo_exec *x, const wo_layer *layer, wo_layer_norm_args *args, wo_error *err);
 
 #endif

@@ -40,21 +40,41 @@ static wo_param_spec spec_of(const char *name, const wo_tensor *shape, wo_dtype 
     return spec;
 }
 
-/* A layer `name` of a weight and, where asked, a float32 bias with one element for each row of the weight. */
-static wo_status add_weighted(const wo_declare *d, const char *name, const wo_tensor *shape, wo_layout layout, const wo_layer **layer,
-                              wo_error *err) {
-    char full[NAME_BYTES], weight[NAME_BYTES + 8], bias[NAME_BYTES + 8];
+/* A layer of a weight and, where asked, a float32 bias with one element for each row of the weight: all rows under the tensors' name, or (parts > 1)
+ * one of so many parts. */
+static wo_status add_weighted_part(const wo_declare *d, const char *name, const wo_tensor *shape, wo_layout layout, int part, int parts,
+                                   const wo_layer **layer, wo_error *err) {
+    char full[NAME_BYTES], weight[NAME_BYTES + 8], bias[NAME_BYTES + 8], layer_name[NAME_BYTES + 16];
     snprintf(full, sizeof full, "%s%s", d->prefix, name);
     snprintf(weight, sizeof weight, "%s.weight", full);
     snprintf(bias, sizeof bias, "%s.bias", full);
     wo_tensor row = wo_tensor_of(NULL, WO_F32, shape->shape[0]);
     wo_param_spec specs[2] = {spec_of(weight, shape, shape->dtype, layout), spec_of(bias, &row, WO_F32, WO_LAYOUT_ROWS)};
-    return wo_component_add_layer(d->component, full, d->block, specs, d->bias ? 2 : 1, layer, err);
+    if (parts == 1)
+        return wo_component_add_layer(d->component, full, d->block, specs, d->bias ? 2 : 1, layer, err);
+    for (int i = 0; i < 2; i++) {
+        specs[i].rows = shape->shape[0] / parts;
+        specs[i].first_row = part * specs[i].rows;
+    }
+    snprintf(layer_name, sizeof layer_name, "%s[%d]", full, part);
+    return wo_component_add_layer(d->component, layer_name, d->block, specs, d->bias ? 2 : 1, layer, err);
+}
+
+static wo_status add_weighted(const wo_declare *d, const char *name, const wo_tensor *shape, wo_layout layout, const wo_layer **layer,
+                              wo_error *err) {
+    return add_weighted_part(d, name, shape, layout, 0, 1, layer, err);
 }
 
 wo_status wo_declare_linear(const wo_declare *d, const char *name, int64_t out, int64_t in, const wo_layer **layer, wo_error *err) {
     wo_tensor shape = wo_tensor_of(NULL, d->dtype, out, in);
     return add_weighted(d, name, &shape, WO_LAYOUT_ROWS, layer, err);
+}
+
+wo_status wo_declare_linear_parts(const wo_declare *d, const char *name, int parts, int64_t out, int64_t in, const wo_layer **layers, wo_error *err) {
+    wo_tensor shape = wo_tensor_of(NULL, d->dtype, parts * out, in);
+    for (int i = 0; i < parts; i++)
+        WO_TRY(add_weighted_part(d, name, &shape, WO_LAYOUT_ROWS, i, parts, &layers[i], err));
+    return WO_OK;
 }
 
 wo_status wo_declare_kernel(const wo_declare *d, const char *name, const wo_tensor *shape, wo_layout layout, const wo_layer **layer,

@@ -31,6 +31,8 @@ wo_status wo_config_check_dtype(const char *network, wo_dtype dtype, wo_dtype *c
 void wo_declare_enter(wo_declare *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* <name>.weight [out, in] in d->dtype and, where d->bias, <name>.bias [out] in float32: params 0 and 1. */
 wo_status wo_declare_linear(const wo_declare *d, const char *name, int64_t out, int64_t in, const wo_layer **layer, wo_error *err);
+/* As linear for a matrix whose rows are `parts` matrices [out, in]: a layer "<name>[i]" for each. */
+wo_status wo_declare_linear_parts(const wo_declare *d, const char *name, int parts, int64_t out, int64_t in, const wo_layer **layers, wo_error *err);
 /* As linear for a weight of more than two axes (the dtype of `shape` is not looked at): WO_LAYOUT_TAPS_OUTSIDE for a convolution, used
  * as [O, taps..., I]; WO_LAYOUT_ROWS for one that is a plain matrix product, such as a patch embedding. */
 wo_status wo_declare_kernel(const wo_declare *d, const char *name, const wo_tensor *shape, wo_layout layout, const wo_layer **layer,

@@ -61,7 +61,7 @@ static wo_status declare_condition(wo_transformer *m, wo_declare *d, wo_error *e
     wo_declare_enter(&island, "condition_embedder.");
     WO_TRY(wo_declare_linear(&island, "time_embedder.linear_1", width, c->freq_dim, &m->time_in, err));
     WO_TRY(wo_declare_linear(&island, "time_embedder.linear_2", width, width, &m->time_out, err));
-    return wo_declare_linear(&island, "time_proj", 6 * width, width, &m->time_proj, err);
+    return wo_declare_linear_parts(&island, "time_proj", WO_MODULATIONS, width, width, m->time_proj, err);
 }
 
 static wo_status declare_attention(const wo_declare *d, int64_t width, bool image, wo_transformer_attention *a, wo_error *err) {
@@ -83,7 +83,7 @@ static wo_status declare_block(wo_transformer *m, wo_declare *d, int64_t index, 
     wo_transformer_block *b = &m->blocks[index];
     long long i = (long long)index;
     int64_t width = m->width, ffn = m->config.ffn_dim;
-    wo_tensor table = wo_tensor_of(NULL, WO_F32, 1, 6, width);
+    wo_tensor table = wo_tensor_of(NULL, WO_F32, 1, WO_MODULATIONS, width);
     wo_declare_enter(d, "blocks.%lld", i);
     WO_TRY(wo_component_add_block(m->component, d->prefix, &d->block, err));
     wo_declare_enter(d, "blocks.%lld.", i);

@@ -31,6 +31,9 @@ typedef struct wo_transformer_block {
     const wo_layer *ffn_in, *ffn_out;
 } wo_transformer_block;
 
+/* Shift, scale and gate of the self attention, then of the feed-forward. */
+enum { WO_MODULATIONS = 6 };
+
 struct wo_transformer {
     wo_transformer_config config;
     wo_dtype dtype, compute; /* of weights held; of operands */
@@ -39,7 +42,7 @@ struct wo_transformer {
     const wo_layer *text_in, *text_out;
     wo_transformer_image_embedder image_embedder;
     const wo_layer *patch_embedding;
-    const wo_layer *time_in, *time_out, *time_proj;
+    const wo_layer *time_in, *time_out, *time_proj[WO_MODULATIONS]; /* the last: rows of one matrix in a checkpoint */
     const wo_layer *scale_shift_table; /* [1, 2, d]: shift and scale before the head */
     const wo_layer *proj_out;
     wo_transformer_block *blocks; /* [num_layers] */
@@ -58,12 +61,13 @@ typedef struct wo_transformer_run {
     const wo_transformer *m;
     wo_exec *x;
     const wo_transformer_request *r;
-    int64_t tokens, rows; /* of one item; of all items */
-    int64_t first_item, items; /* those that the block at work computes: all, or one after the other */
+    int64_t tokens; /* of one item */
+    int64_t first_held, held; /* items whose residual is in memory: all, or one after the other */
+    int64_t first_item, items; /* those of them that the block at work computes: all, or one after the other */
     int64_t source_rows[WO_SOURCES]; /* as computed */
     wo_form source_form[WO_SOURCES];
-    wo_tensor residual;   /* X, F32 [rows, width] */
-    wo_tensor time, modulation_base; /* e, F32 [batch, width]; e0, F32 [6 * batch, width], batch inside */
+    wo_tensor residual;   /* X, F32 [held * tokens, width] */
+    wo_tensor time, modulation_base; /* e, F32 [held, width]; e0, F32 [6 * held, width], items inside */
     wo_tensor cos, sin;
 } wo_transformer_run;
 
@@ -73,6 +77,13 @@ wo_status wo_transformer_run_init(wo_transformer_run *p, const wo_transformer *m
 /* Whether the zero rows of a text are folded into one key, which is done where it saves any; and the rows that are computed. */
 bool wo_transformer_is_folded(const wo_transformer_run *p, const wo_text *text);
 int64_t wo_transformer_text_rows(const wo_transformer_run *p, const wo_text *text);
+
+/* out[i * items + b] = base[i * held + item + b] + table[i], F32 [parts * items, width], for the `parts` rows of a scale_shift_table and the items at
+ * work. base may have one part, which then serves every row of the table (the head adds e to both). */
+wo_status wo_transformer_modulate(const wo_transformer_run *p, const wo_layer *layer, const wo_tensor *base, int parts, wo_tensor *out,
+                                  wo_error *err);
+/* A block for the items at work. */
+wo_status wo_transformer_run_block(wo_transformer_run *p, int64_t index, wo_error *err);
 
 wo_status wo_transformer_prepare(wo_transformer_run *p, wo_error *err);
 /* Sets p->cos and p->sin to the tables that PREPARE computes. */

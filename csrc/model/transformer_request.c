@@ -60,8 +60,6 @@ wo_status wo_transformer_run_init(wo_transformer_run *p, const wo_transformer *m
     WO_TRY(check_text(r, err));
     WO_TRY(check_images(&m->config, r, err));
     *p = (wo_transformer_run){.m = m, .x = x, .r = r, .tokens = r->frames * (r->height / 2) * (r->width / 2)};
-    p->rows = r->batch * p->tokens;
-    p->items = r->batch;
     for (int64_t b = 0; b < r->batch; b++) {
         int64_t rows = wo_transformer_text_rows(p, &r->text[b]);
         p->source_rows[WO_SOURCE_TEXT] += rows;

@@ -8,10 +8,11 @@
 
 /* Choices of a plan that the model's code obeys; none of them changes a bit of the result. */
 typedef struct wo_knobs {
-    int64_t row_chunk;    /* rows of a feed-forward computed at a time; 0 = all */
+    int64_t row_chunk;    /* rows of a feed-forward, and of the projections of a self attention, computed at a time; 0 = all */
     bool cache_text;      /* keys and values of text and images are kept between passes */
     bool state_on_host;   /* VAE streaming state rests in host memory between layers */
     bool items_apart;     /* a block runs for one item of the batch after the other, so that one item's activations are alive */
+    bool passes_apart;    /* a whole pass runs for one item after the other, so that one item's residual is alive, too */
 } wo_knobs;
 
 const wo_knobs *wo_exec_knobs(const wo_exec *x);

@@ -13,15 +13,16 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { RUNGS = 6, FRACTION_STEPS = 64, LONG_RECORD = 8192 };
+enum { RUNGS = 7, FRACTION_STEPS = 64, LONG_RECORD = 8192 };
 
 /* The knobs in the order of what they cost in time. */
 typedef struct rung {
     int64_t row_chunk; /* 0: leaves it */
-    bool items_apart, state_on_host, forget_text;
+    bool items_apart, passes_apart, state_on_host, forget_text;
 } rung;
 static const rung LADDER[RUNGS] = {{.row_chunk = 2048},   {.row_chunk = 512}, {.state_on_host = true},
-                                   {.forget_text = true}, {.row_chunk = 128}, {.items_apart = true}};
+                                   {.forget_text = true}, {.row_chunk = 128}, {.items_apart = true},
+                                   {.passes_apart = true}};
 
 typedef struct planner {
     const wo_component *component; /* the first of the experts */
@@ -87,9 +88,10 @@ static wo_status climb(planner *pl, wo_error *err) {
     bool smaller_chunk = r->row_chunk > 0 && (knobs.row_chunk == 0 || knobs.row_chunk > r->row_chunk);
     if (smaller_chunk)
         knobs.row_chunk = r->row_chunk;
-    bool changes = smaller_chunk || (r->items_apart && !knobs.items_apart) || (r->state_on_host && !knobs.state_on_host) ||
+    bool changes = smaller_chunk || (r->items_apart && !knobs.items_apart) || (r->passes_apart && !knobs.passes_apart) || (r->state_on_host && !knobs.state_on_host) ||
                    (r->forget_text && knobs.cache_text);
     knobs.items_apart = knobs.items_apart || r->items_apart;
+    knobs.passes_apart = knobs.passes_apart || r->passes_apart;
     knobs.state_on_host = knobs.state_on_host || r->state_on_host;
     knobs.cache_text = knobs.cache_text && !r->forget_text;
     if (!changes || (smaller_chunk && (pl->chunks_exhausted || record_length(last) > LONG_RECORD)))

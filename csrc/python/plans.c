@@ -84,7 +84,8 @@ static int put_knobs(PyObject *d, const wo_knobs *k) {
     int failed = wo_py_put(d, "knobs_row_chunk", PyLong_FromLongLong(k->row_chunk)) < 0 ||
                  wo_py_put(d, "knobs_cache_text", PyBool_FromLong(k->cache_text)) < 0 ||
                  wo_py_put(d, "knobs_state_on_host", PyBool_FromLong(k->state_on_host)) < 0 ||
-                 wo_py_put(d, "knobs_items_apart", PyBool_FromLong(k->items_apart)) < 0;
+                 wo_py_put(d, "knobs_items_apart", PyBool_FromLong(k->items_apart)) < 0 ||
+                 wo_py_put(d, "knobs_passes_apart", PyBool_FromLong(k->passes_apart)) < 0;
     return failed ? -1 : 0;
 }
 
@@ -213,7 +214,7 @@ PyDoc_STRVAR(plan_doc,
              "policy: level \"resident\" | \"model\" | \"block\" | \"leaf\" | \"auto\"; blocks_per_group int;\n"
              "tier \"host\" | \"disk\"; use_stream bool; resident_fraction float; vram, ram int or None;\n"
              "vram_outside, ram_outside int; readers int; choose_knobs bool; row_chunk int; cache_text bool;\n"
-             "state_on_host bool; items_apart bool. Missing keys take the default of wo_policy_default.\n"
+             "state_on_host bool; items_apart bool; passes_apart bool. Missing keys take the default of wo_policy_default.\n"
              "Unknown keys: ValueError.");
 PyDoc_STRVAR(summary_doc, "summary($self, /)\n--\n\n"
                           "The fields of wo_plan_summary; policy and knobs flattened into policy_* and knobs_*;\n"

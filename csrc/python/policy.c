@@ -29,6 +29,7 @@ static const struct {
     {"cache_text", SWITCH, offsetof(wo_policy, knobs.cache_text), 0, 0},
     {"state_on_host", SWITCH, offsetof(wo_policy, knobs.state_on_host), 0, 0},
     {"items_apart", SWITCH, offsetof(wo_policy, knobs.items_apart), 0, 0},
+    {"passes_apart", SWITCH, offsetof(wo_policy, knobs.passes_apart), 0, 0},
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 

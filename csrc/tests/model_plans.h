@@ -87,6 +87,7 @@ static inline const float *check_plans(const network *n) {
     const wo_level levels[] = {WO_LEVEL_RESIDENT, WO_LEVEL_MODEL, WO_LEVEL_BLOCK, WO_LEVEL_LEAF};
     const wo_knobs knobs[] = {{.cache_text = true},
                               {.row_chunk = 5, .state_on_host = true, .items_apart = true},
+                              {.row_chunk = 3, .cache_text = true, .passes_apart = true},
                               {.row_chunk = 7, .cache_text = true, .state_on_host = true}};
     wo_policy policy = wo_policy_default();
     wo_report report;
@@ -102,12 +103,13 @@ static inline const float *check_plans(const network *n) {
                 policy.blocks_per_group = 1;
                 policy.tier = disk ? WO_TIER_DISK : WO_TIER_HOST;
                 policy.use_stream = stream;
-                policy.knobs = knobs[cell % 3];
+                const int choice = (cell + level) % 4;
+                policy.knobs = knobs[choice];
                 CHECK_OK(wo_cpu_set_threads(1 + cell % 3, &err), &err);
                 run_under(n, engine, &policy, found, &report);
                 if (!same_bits(n, wanted, found)) {
                     fprintf(stderr, "%s: other bits under the plan: level %d, %s, %s, knobs %d, %d threads\n", n->name, level,
-                            disk ? "disk" : "host", stream ? "stream" : "no stream", cell % 3, 1 + cell % 3);
+                            disk ? "disk" : "host", stream ? "stream" : "no stream", choice, 1 + cell % 3);
                     exit(1);
                 }
                 CHECK((report.bytes_moved > 0) == (levels[level] == WO_LEVEL_BLOCK || levels[level] == WO_LEVEL_LEAF));

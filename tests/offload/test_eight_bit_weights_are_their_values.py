@@ -95,7 +95,8 @@ def test_more_than_a_byte_of_the_file_is_read_or_planned_for_a_weight(tmp_path: 
         assert coded.report["bytes_from_disk"] * 4 == wide.report["bytes_from_disk"] > 0
         for part in ("weight_bytes", "ring_bytes", "vram"):
             assert coded.plan[part] == wide.plan[part]
-        largest = max(value.numel() for value in load_file(next(pair[0].glob("*.safetensors"))).values())
+        weights = load_file(next(pair[0].glob("*.safetensors")))
+        largest = max(value.numel() // (6 if "time_proj" in name else 1) for name, value in weights.items())
         assert coded.plan["staging_bytes"] == 3 * -(-largest // 256) * 256
 
 

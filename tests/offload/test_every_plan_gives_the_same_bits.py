@@ -105,6 +105,8 @@ KNOBS = [
     dict(cache_text=False),
     dict(state_on_host=True),
     dict(items_apart=True),
+    dict(passes_apart=True),
+    dict(passes_apart=True, row_chunk=7, cache_text=False),
     dict(items_apart=True, row_chunk=7, cache_text=False),
 ]
 

@@ -58,6 +58,16 @@ def test_velocity_differs_from_diffusers(
     assert relative_l2(case.run(tmp_path), case.reference) <= BOUND
 
 
+def test_queries_of_a_second_call_attend_to_something_else(tmp_path: Path) -> None:
+    """From 16384 tokens on an item's queries go into several calls."""
+    config = {"num_layers": 1, "attention_head_dim": 4, "num_attention_heads": 2, "ffn_dim": 8}
+    case = Case(write_transformer(tmp_path, seed=5, **config), [(40, 3), (40, 1)], (4, 130, 130))
+    wanted = case.run(tmp_path)
+    assert relative_l2(wanted, case.reference) <= BOUND
+    for knobs in ({"row_chunk": 5000}, {"passes_apart": True, "row_chunk": 2048}, {"items_apart": True}):
+        assert case.run(tmp_path, level="leaf", tier="disk", **knobs).tobytes() == wanted.tobytes()
+
+
 @pytest.mark.parametrize("real", [0, 1, 31, 32, 33, 510, 511, 512], ids=lambda real: f"{real} real rows")
 def test_zero_rows_of_the_text_are_not_keys_as_in_diffusers(tmp_path: Path, real: int) -> None:
     case = Case(write_transformer(tmp_path, seed=2), [(512, real)], (1, 4, 4))

@@ -243,6 +243,7 @@ def _works_more(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return (
         0 < chunk < (whole or chunk + 1)
         or one["knobs_items_apart"] > other["knobs_items_apart"]
+        or one["knobs_passes_apart"] > other["knobs_passes_apart"]
         or one["knobs_state_on_host"] > other["knobs_state_on_host"]
         or one["knobs_cache_text"] < other["knobs_cache_text"]
     )
