@@ -4,7 +4,8 @@
 #   make test-cuda    tests/cuda/**/test_*.c on that card, side by side under -j; takes SAN= as `test` does, and T=ops* for some of them
 #   make cuda-ptx     kernels/*.cu as PTX for compute_80 and compute_120
 #   make cuda-ptxas   registers, spills and shared memory of every kernel and target as a table
-#   make check-ptxas  compares it with the accepted one, tests/cuda/ptxas.txt
+#   make check-ptxas  compares it with the accepted one, tests/cuda/ptxas.txt; PTXAS_LOG= names the output of another build to take it from, which
+#                     nvcc was told to be verbose in (NVCC_APPEND_FLAGS="-Xptxas -v")
 NVCC ?= $(firstword $(if $(CUDA_HOME),$(wildcard $(CUDA_HOME)/bin/nvcc)) $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 NVCCFLAGS := -std=c++17 -O3 -lineinfo -I.
 CUDA_OUT ?= $(OUT)/cuda
@@ -29,8 +30,8 @@ $(CUDA_OUT)/ptxas/%.log: device/cuda/kernels/%.cu
 	@mkdir -p $(@D); $(NVCC) $(NVCCFLAGS) -Xptxas -v $(foreach c,$(CUDA_CODES),-gencode arch=compute_$(c),code=sm_$(c)) \
 	  -fatbin -MMD -MF $(@:.log=.d) -MT $@ $< -o $(@:.log=.fatbin) 2>$@.partial || { cat $@.partial; exit 1; }; mv $@.partial $@
 # ptxas has one line for the entry, one for the spills and one for what is used.
-$(CUDA_OUT)/ptxas.txt: $(CUDA_MODULES:%=$(CUDA_OUT)/ptxas/%.log)
-	@printf '# nvcc %s\n# kernel target registers spilled_bytes static_shared_bytes\n' "$$($(NVCC) --version | sed -n 's/.*, V\([0-9.]*\).*/\1/p')" >$@; cat $^ | awk -F"'" '/Compiling entry/ {kernel = $$2; target = $$4} \
+$(CUDA_OUT)/ptxas.txt: $(or $(PTXAS_LOG),$(CUDA_MODULES:%=$(CUDA_OUT)/ptxas/%.log))
+	@mkdir -p $(@D); printf '# nvcc %s\n# kernel target registers spilled_bytes static_shared_bytes\n' "$$($(NVCC) --version | sed -n 's/.*, V\([0-9.]*\).*/\1/p')" >$@; cat $^ | awk -F"'" '/Compiling entry/ {kernel = $$2; target = $$4} \
 	  / spill stores/ {split($$0, w, " "); spilled = w[5] + w[9]} \
 	  /Used [0-9]+ registers/ {match($$0, /[0-9]+ registers/); registers = substr($$0, RSTART, RLENGTH) + 0; shared = 0; \
 	    if (match($$0, /[0-9]+ bytes smem/)) shared = substr($$0, RSTART, RLENGTH) + 0; print kernel, target, registers, spilled, shared}' | sort -V >>$@
@@ -62,7 +63,7 @@ fakecuda: $(FAKE_LIBRARIES)
 
 # --- tests on it ------------------------------------------------------------------------------------------------------------------
 T ?= *
-CUDA_TESTS := $(patsubst $(CUDA_TESTING)/%.c,$(OUT)/cuda_tests/%,$(wildcard $(CUDA_TESTING)/test_$(T).c $(CUDA_TESTING)/*/test_$(T).c))
+CUDA_TESTS := $(patsubst $(CUDA_TESTING)/%.c,$(OUT)/cuda_tests/%,$(sort $(foreach t,$(T),$(wildcard $(CUDA_TESTING)/test_$(t).c $(CUDA_TESTING)/*/test_$(t).c))))
 CUDA_TEST_OBJECTS := $(OUT)/fake/images.o $(OUT)/fake/libptxsim.a
 $(OUT)/fake/libptxsim.a: $(filter $(OUT)/fake/ptxsim/%,$(FAKE_OBJECTS))
 	@rm -f $@; ar rcs $@ $^

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda.conftest import FakeCard
+from fake_card import FakeCard
 from pipeline.helpers import write_pipeline
 
 CALL = {"height": 16, "width": 16, "num_frames": 5, "num_inference_steps": 2, "generator": 5}

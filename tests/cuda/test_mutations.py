@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cuda.conftest import ROOT, FakeCard, find_nvcc
 from cuda.mutations import EDITS, NEEDLESS, TESTS, Cut, Edit, apply, cuts
+from fake_card import ROOT, FakeCard, find_nvcc
 
 KERNELS = ROOT / "csrc/device/cuda/kernels"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]

@@ -1,11 +1,12 @@
 """From Python to a card and back, on the fake one: films, bits, memory, and what is said when it fails."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline import cards
+from fake_card import ROOT, FakeCard
 from pipeline.helpers import write_expert_pipeline, write_image_pipeline
 
 PRELUDE = """
@@ -31,16 +32,16 @@ def refused(call):
 """
 
 
-@pytest.fixture(autouse=True)
-def fake_card() -> None:
-    cards.require()
+OnCard = Callable[..., str]
 
 
-def on_card(code: str, **more: str) -> str:
-    return cards.run(PRELUDE + "\n" + code, **more)
+@pytest.fixture
+def on_card(built_card: FakeCard) -> OnCard:
+    """Runs code behind the prelude on the fake card and gives what it printed."""
+    return lambda code, **environment: built_card.python(PRELUDE + "\n" + code, **environment)
 
 
-def test_a_film_on_the_card_is_the_film_of_the_cpu_and_its_report_tells_memory_apart() -> None:
+def test_a_film_on_the_card_is_the_film_of_the_cpu_and_its_report_tells_memory_apart(on_card: OnCard) -> None:
     found = json.loads(
         on_card(
             """
@@ -65,7 +66,7 @@ print(json.dumps({
     assert "device memory held" in found["text"] and "pinned host memory" in found["text"]
 
 
-def test_ways_of_offloading_on_the_card_give_one_film_within_the_plan_and_the_driver_agrees() -> None:
+def test_ways_of_offloading_on_the_card_give_one_film_within_the_plan_and_the_driver_agrees(on_card: OnCard) -> None:
     found = json.loads(
         on_card(
             """
@@ -125,7 +126,9 @@ assert driver.fakecuda_misuses() == 0
 
 
 @pytest.mark.slow
-def test_every_component_under_chaos_has_the_bits_of_its_resident_run_and_touches_what_is_planned() -> None:
+def test_every_component_under_chaos_has_the_bits_of_its_resident_run_and_touches_what_is_planned(
+    on_card: OnCard,
+) -> None:
     """Including image encoder, image and first-and-last-frame transformers and the VAE's encoder."""
     text = on_card(
         """
@@ -160,7 +163,7 @@ for kind, (make, write, _) in KINDS.items():
 
 
 @pytest.mark.slow
-def test_the_streamer_s_waits_are_needed_on_the_card_too() -> None:
+def test_the_streamer_s_waits_are_needed_on_the_card_too(on_card: OnCard) -> None:
     text = on_card(
         """
 import tempfile
@@ -185,7 +188,7 @@ for edge, policy in {"ready": host, "free": host, "reader_copy": disk, "staging_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["first", "both", "experts"])
-def test_stills_and_experts_on_the_card(kind: str, demo_model: Path, tmp_path: Path) -> None:
+def test_stills_and_experts_on_the_card(on_card: OnCard, kind: str, demo_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     if kind == "experts":
         write_expert_pipeline(folder, demo_model, 3, boundary=0.875)
@@ -211,7 +214,7 @@ print(float(np.abs(films["cuda"] - films["cpu"]).max()))
     assert float(worst) <= 1e-4
 
 
-def test_moving_to_the_card_and_back_gives_its_memory_back() -> None:
+def test_moving_to_the_card_and_back_gives_its_memory_back(on_card: OnCard) -> None:
     on_card(
         """
 import ctypes, gc
@@ -233,7 +236,7 @@ assert pipe("a red star", **CALL).frames.tobytes() == first.tobytes()
     )
 
 
-def test_the_second_card_computes_and_the_third_is_missed_by_name() -> None:
+def test_the_second_card_computes_and_the_third_is_missed_by_name(on_card: OnCard) -> None:
     text = on_card(
         """
 pipe = open_pipeline(DEMO, device="cuda:1", dtype="bfloat16")
@@ -251,7 +254,7 @@ print(refused(lambda: pipe.disable_offload() or pipe.to("cuda:2")))
     assert text.startswith("DeviceError") and "no card 2" in text and "shows 2" in text
 
 
-def test_the_comparison_of_ways_runs_on_the_card() -> None:
+def test_the_comparison_of_ways_runs_on_the_card(on_card: OnCard) -> None:
     text = on_card(
         """
 found = wanoffload.bench(DEMO, "a red star", height=16, width=16, num_frames=5, num_inference_steps=2, dtype="bfloat16",
@@ -264,7 +267,7 @@ print(found.what)
     assert "cuda (Fake card)" in text
 
 
-def test_a_library_that_is_missing_is_spoken_of_once() -> None:
+def test_a_library_that_is_missing_is_spoken_of_once(on_card: OnCard) -> None:
     on_card(
         """
 import logging
@@ -282,7 +285,7 @@ assert len(said) == len(missing) and all(one.startswith(line) for one, line in z
     )
 
 
-def test_budgets_on_a_card_come_from_what_is_free_there() -> None:
+def test_budgets_on_a_card_come_from_what_is_free_there(on_card: OnCard) -> None:
     on_card(
         """
 from wanoffload import offload
@@ -295,7 +298,7 @@ assert pipe.plan("x", height=16, width=16, num_frames=5).budget["vram"] == pipe.
     )
 
 
-def test_what_was_measured_is_said_beside_the_next_plan() -> None:
+def test_what_was_measured_is_said_beside_the_next_plan(on_card: OnCard) -> None:
     text = on_card(
         """
 pipe = open_pipeline(DEMO, dtype="bfloat16", device="cuda")
@@ -316,17 +319,17 @@ print(after)
 # ---- what is said when it cannot be ----
 
 
-def test_a_card_that_is_too_old_names_those_that_work() -> None:
+def test_a_card_that_is_too_old_names_those_that_work(on_card: OnCard) -> None:
     text = on_card('print(refused(lambda: open_pipeline(DEMO, device="cuda")))', FAKECUDA_SM="75")
     assert text.startswith("DeviceError") and "7.5" in text and "8.0" in text and 'device="cpu"' in text
 
 
-def test_a_driver_that_is_too_old_says_what_to_install() -> None:
+def test_a_driver_that_is_too_old_says_what_to_install(on_card: OnCard) -> None:
     text = on_card('print(refused(lambda: open_pipeline(DEMO, device="cuda")))', FAKECUDA_DRIVER="11040")
     assert text.startswith("DeviceError") and "11.4" in text and "newer driver" in text
 
 
-def test_a_card_without_room_says_what_is_free_what_is_needed_and_what_would_do() -> None:
+def test_a_card_without_room_says_what_is_free_what_is_needed_and_what_would_do(on_card: OnCard) -> None:
     whole, least = json.loads(
         on_card(
             """
@@ -360,7 +363,7 @@ print(refused(lambda: pipe("a red star", **CALL | {{"height": 1024, "width": 102
     assert second.startswith("OutOfMemoryError") and "Close what else uses the card" in second
 
 
-def test_a_card_that_is_lost_ends_in_one_clear_error() -> None:
+def test_a_card_that_is_lost_ends_in_one_clear_error(on_card: OnCard) -> None:
     text = on_card(
         """
 pipe = open_pipeline(DEMO, device="cuda", dtype="bfloat16")
@@ -382,7 +385,7 @@ print(pipe.to("cpu")("a red star", **CALL).frames.shape)
 # ---- the command line, and the script for a card ----
 
 
-def test_a_shell_makes_the_film_on_the_card(tmp_path: Path) -> None:
+def test_a_shell_makes_the_film_on_the_card(on_card: OnCard, tmp_path: Path) -> None:
     code = f"""
 import sys
 from wanoffload.cli import main
@@ -400,11 +403,11 @@ assert main(["doctor"]) == 0
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["ops", "demo", "offload", "480p", "720p", "peer"])
-def test_the_script_for_a_card_runs_every_row_of_a_stage(stage: str, tmp_path: Path) -> None:
-    script = cards.ROOT / "benchmarks/gpu/run.py"
+def test_the_script_for_a_card_runs_every_row_of_a_stage(built_card: FakeCard, stage: str, tmp_path: Path) -> None:
+    script = ROOT / "benchmarks/gpu/run.py"
     words = [str(script), "--stage", stage, "--tiny", "--out", str(tmp_path), "--work", str(tmp_path / "work")]
     code = f"import runpy, sys; sys.argv = {words!r}; runpy.run_path({str(script)!r}, run_name='__main__')"
-    page = cards.run(code, timeout=600)
+    page = built_card.python(code)
     rows = json.loads((tmp_path / f"{stage}.json").read_text())["rows"]
     absent = ("compute-sanitizer", "torch")
     for name, row in rows.items():
