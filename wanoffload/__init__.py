@@ -97,11 +97,13 @@ __all__ = [
     "errors",
     "export_to_gif",
     "export_to_video",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "hooks",
     "load_image",
     "load_video",
     "schedulers",
+    "set_float32_matmul_precision",
     "set_num_threads",
     "utils",
 ]
@@ -123,6 +125,27 @@ def get_num_threads() -> int:
     from wanoffload import _core
 
     return _core.get_num_threads()
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How cards multiply float32 matrices, under torch's name: ``"highest"`` (the default) or ``"high"``.
+
+    ``"high"`` lets cuBLASLt use TF32, operands of 10 bits of mantissa; other operations, own kernels and the CPU stay
+    float32. It changes the film. Set it before a pipeline is loaded. ``dtype="bfloat16"`` is faster still and takes
+    half the memory.
+    """
+    from wanoffload import _core
+
+    if precision not in ("highest", "high"):
+        raise ValueError(f'precision must be "highest" or "high" (TF32 on cards), not {precision!r}')
+    _core.allow_tf32(precision == "high")
+
+
+def get_float32_matmul_precision() -> str:
+    """What set_float32_matmul_precision was given last."""
+    from wanoffload import _core
+
+    return "high" if _core.allows_tf32() else "highest"
 
 
 def __getattr__(name: str) -> Any:

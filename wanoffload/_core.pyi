@@ -259,6 +259,12 @@ def set_library_folders(folders: Sequence[str]) -> None:
     """Folders in which cuBLASLt, cuDNN and NVRTC may lie, searched before the system's; for devices opened from now
     on."""
 
+def allow_tf32(allow: bool, /) -> None:
+    """Whether cuBLASLt may multiply float32 matrices as TF32, on all cards from the next plan on."""
+
+def allows_tf32() -> bool:
+    """Whether it may."""
+
 class _testing:
     """Switches for the test suite; static methods only."""
 

@@ -16,6 +16,7 @@ _ROWS = (
     ("resident", "resident_bytes"),
     ("streamed", "streamed_bytes"),
     ("ring", "ring_bytes"),
+    ("8-bit weights on arrival", "arrival_bytes"),
     ("activations", "activation_bytes"),
     ("kept between passes", "keep_bytes"),
     ("device, own", "vram"),
@@ -165,6 +166,8 @@ class PipelinePlan:
         plans = list(self.components.values())
         rows = [["offload", *(one.settings.describe() for one in plans)]]
         for label, name in _ROWS:
+            if name == "arrival_bytes" and not any(one.summary.get(name) for one in plans):
+                continue
             rows.append(
                 [
                     label,

@@ -191,7 +191,8 @@ def predict(rates: Rates, name: str, dtype: str, plan: Any, counts: Sequence[int
     beside = bool(summary["policy_use_stream"])
     each = []
     for one in passes:
-        computing, copying = rates.computing(one["work"], key), one["streamed_bytes"] / rates.link
+        over_link = one["host_bytes"] or one["streamed_bytes"]
+        computing, copying = rates.computing(one["work"], key), over_link / rates.link
         each.append((max(computing, copying) if beside else computing + copying, computing, copying))
     last = each[-1]
     known = None not in counts

@@ -26,7 +26,7 @@ typedef struct wo_schedule {
 typedef struct wo_groups {
     const wo_component *component;
     wo_plan_group *groups;
-    size_t *offsets;          /* by group: in the residents, or in the host slabs */
+    size_t *offsets;          /* by group: of residents, among them */
     char **names;             /* by group: what groups[i].name points to */
     int32_t *group_of_layer;  /* -1 for tables */
     size_t *layer_offset;     /* by layer: in its group's slab */

@@ -1,12 +1,7 @@
 #include "offload/holding.h"
 
-#include "offload/engine_impl.h"
-#include "offload/plan_impl.h"
+#include "offload/slab.h"
 #include "offload/table.h"
-
-static size_t wanted_slab_bytes(const wo_plan *plan) {
-    return plan->slab_bytes;
-}
 
 static void release_residents(wo_engine *e, wo_holding *h) {
     if (h->residents != NULL)
@@ -85,37 +80,40 @@ wo_status wo_holding_find(wo_engine *e, const wo_plan *plan, int expert, wo_hold
     return *out != NULL ? WO_OK : add_holding(e, plan, expert, out, err);
 }
 
-bool wo_holding_is_full(const wo_holding *h, const wo_plan *plan) {
-    return h->resident_bytes == plan->groups.resident_bytes && h->slab_bytes >= wanted_slab_bytes(plan);
+bool wo_holding_is_full(const wo_holding *h, const wo_plan *plan, int expert) {
+    return h->resident_bytes == plan->groups.resident_bytes && h->slab_bytes >= plan->slab_bytes[expert];
 }
 
-static wo_status load_group(wo_loader *loader, const wo_plan *plan, int expert, size_t i, char *base, wo_stream *stream, uint64_t *bytes, wo_error *err) {
-    wo_load load = {.component = plan->expert[expert], .group = &plan->groups.groups[i], .layer_offset = plan->groups.layer_offset, .dst = base + plan->groups.offsets[i],
-                    .index = wo_plan_group_number(plan, expert, i), .stream = stream};
-    *bytes += load.group->bytes;
+/* stream NULL: into the slabs. */
+static wo_status load_group(wo_loader *loader, const wo_plan *plan, int expert, size_t i, char *dst, wo_stream *stream, uint64_t *bytes, wo_error *err) {
+    wo_load load = {.expert = expert, .number = i, .dst = dst, .index = wo_plan_group_number(plan, expert, i), .stream = stream};
+    *bytes += stream == NULL ? wo_slab_bytes(plan, expert, i) : plan->groups.groups[i].bytes;
     return wo_loader_enqueue(loader, &load, err);
 }
 
 static wo_status fill_slabs(wo_engine *e, const wo_plan *plan, int expert, wo_loader *loader, char *slabs, uint64_t *bytes, wo_error *err) {
     for (size_t i = 0; i < plan->groups.count; i++)
         if (plan->groups.groups[i].tier == WO_TIER_HOST || plan->resident_slabs)
-            WO_TRY(load_group(loader, plan, expert, i, slabs, NULL, bytes, err));
+            WO_TRY(load_group(loader, plan, expert, i, slabs + plan->slab_offset[(size_t)expert * plan->groups.count + i], NULL, bytes, err));
     wo_reader_drain(e->reader);
     return e->device->stream->sync(e->copy, err);
 }
 
+/* From the slabs, where they are given. What the exec before left behind on the compute stream may still write to the arena, which codes arrive in. */
 static wo_status fill_residents(wo_engine *e, const wo_plan *plan, int expert, wo_loader *loader, const char *slabs, char *residents,
                                 uint64_t *bytes, wo_error *err) {
+    if (slabs != NULL && plan->summary.arrival_bytes > 0)
+        WO_TRY(e->device->stream->sync(e->compute, err));
     for (size_t i = 0; i < plan->groups.count; i++) {
         const wo_plan_group *group = &plan->groups.groups[i];
         if (group->tier != WO_TIER_DEVICE)
             continue;
-        size_t at = plan->groups.offsets[i];
+        char *dst = residents + plan->groups.offsets[i];
         WO_TRY(wo_trace_cut(e->trace, e->copy, WO_LANE_COPY, wo_plan_group_number(plan, expert, i), 0, group->bytes, err));
         if (slabs == NULL)
-            WO_TRY(load_group(loader, plan, expert, i, residents, e->copy, bytes, err));
+            WO_TRY(load_group(loader, plan, expert, i, dst, e->copy, bytes, err));
         else
-            WO_TRY(wo_engine_copy(e, e->copy, residents + at, slabs + at, group->bytes, err));
+            WO_TRY(wo_slab_fetch(e, e->copy, plan, expert, i, dst, slabs, e->arena + plan->arrival_offset, err));
     }
     WO_TRY(wo_trace_cut(e->trace, e->copy, WO_LANE_NONE, -1, 0, 0, err));
     return e->device->stream->sync(e->copy, err);
@@ -123,10 +121,10 @@ static wo_status fill_residents(wo_engine *e, const wo_plan *plan, int expert, w
 
 static wo_status fill_missing_slabs(wo_engine *e, wo_holding *h, const wo_plan *plan, int expert, wo_loader *loader, uint64_t *bytes, wo_error *err) {
     void *memory;
-    WO_TRY(e->device->memory->host_alloc(e->device, wanted_slab_bytes(plan), "host slabs of weights", &memory, err));
+    WO_TRY(e->device->memory->host_alloc(e->device, plan->slab_bytes[expert], "host slabs of weights", &memory, err));
     wo_status status = fill_slabs(e, plan, expert, loader, memory, bytes, err);
     h->slabs = memory;
-    h->slab_bytes = wanted_slab_bytes(plan);
+    h->slab_bytes = plan->slab_bytes[expert];
     if (status != WO_OK) {
         wo_engine_quiesce(e);
         release_slabs(e, h);
@@ -149,7 +147,7 @@ static wo_status fill_missing_residents(wo_engine *e, wo_holding *h, const wo_pl
 }
 
 wo_status wo_holding_fill(wo_engine *e, wo_holding *h, const wo_plan *plan, int expert, wo_loader *loader, uint64_t *bytes_loaded, wo_error *err) {
-    if (h->slab_bytes < wanted_slab_bytes(plan))
+    if (h->slab_bytes < plan->slab_bytes[expert])
         WO_TRY(fill_missing_slabs(e, h, plan, expert, loader, bytes_loaded, err));
     if (h->resident_bytes < plan->groups.resident_bytes)
         WO_TRY(fill_missing_residents(e, h, plan, expert, loader, bytes_loaded, err));

@@ -23,7 +23,7 @@ typedef struct wo_holding {
 /* Finds the holding of the plan's expert and takes it into use; what is held of it under another residency is dropped first. */
 wo_status wo_holding_find(wo_engine *e, const wo_plan *plan, int expert, wo_holding **out, wo_error *err);
 /* True when nothing of what the plan wants is missing. */
-bool wo_holding_is_full(const wo_holding *h, const wo_plan *plan);
+bool wo_holding_is_full(const wo_holding *h, const wo_plan *plan, int expert);
 /* Fills what is missing: streaming, never holding a tensor twice. Afterwards each part is whole or absent. */
 wo_status wo_holding_fill(wo_engine *e, wo_holding *h, const wo_plan *plan, int expert, wo_loader *loader, uint64_t *bytes_loaded, wo_error *err);
 /* Lets go of the component's holdings (all components' when serial is 0), except those in use. */

@@ -1,10 +1,11 @@
 /* One choice laid out in bytes:
  *
- *     device   residents | work arena: [ ring | keeps | activations of the widest pass ]
+ *     device   residents | work arena: [ ring | arrival of 8-bit weights | keeps | activations of the widest pass ]
  *     host     slabs of groups that rest there | staging slots | keeps that rest there | what threads and queues hold */
 #include "offload/plan_impl.h"
 
 #include "offload/loader.h"
+#include "offload/slab.h"
 #include "offload/table.h"
 #include "offload/trace.h"
 
@@ -15,36 +16,45 @@ int64_t wo_param_piece(const wo_param *p, size_t piece_bytes) {
     return piece < count ? piece : count;
 }
 
-/* The widest piece that passes through staging on its way to a place that is (or is not) host-addressable. */
-static size_t staging_for(const wo_component *c, const wo_plan_group *group, size_t piece_bytes, bool host_addressable) {
-    size_t widest = 0;
-    for (int32_t i = 0; i < group->layers; i++) {
-        const wo_layer *layer = wo_component_layer(c, (size_t)(group->first_layer + i));
-        for (int32_t j = 0; j < layer->params && !layer->read_by_row; j++) {
-            const wo_param *p = &layer->param[j];
-            size_t bytes = (size_t)wo_param_piece(p, piece_bytes) * wo_dtype_size(p->conversion.from);
-            if (!wo_param_reads_directly(p, host_addressable) && bytes > widest)
-                widest = bytes;
-        }
-    }
-    return widest;
+static bool rests_on_host(const wo_plan *plan, const wo_plan_group *group) {
+    return group->tier == WO_TIER_HOST || plan->resident_slabs;
 }
 
-static void lay_out_host(wo_plan *plan, const wo_device *device, const wo_policy *policy, const wo_plan_choice *choice) {
-    wo_plan_summary *s = &plan->summary;
-    bool whole = choice->level == WO_LEVEL_RESIDENT || choice->level == WO_LEVEL_MODEL;
-    plan->resident_slabs = choice->level == WO_LEVEL_MODEL && choice->tier == WO_TIER_HOST;
-    bool slabs = choice->tier == WO_TIER_HOST && (!whole || plan->resident_slabs);
-    plan->slab_bytes = slabs ? (plan->resident_slabs ? plan->groups.resident_bytes : plan->groups.streamed_bytes) : 0;
-    s->host_slab_bytes = s->experts * plan->slab_bytes;
-    bool near = device->memory->host_addressable;
-    plan->piece_bytes = near ? WO_PIECE_BYTES : WO_FAR_PIECE_BYTES;
-    for (size_t i = 0; i < s->experts * plan->groups.count; i++) {
-        const wo_plan_group *group = &plan->groups.groups[i % plan->groups.count];
-        bool to_host = group->tier == WO_TIER_HOST || plan->resident_slabs;
-        size_t bytes = wo_arena_round(staging_for(plan->expert[i / plan->groups.count], group, plan->piece_bytes, to_host || near));
-        plan->staging_slot_bytes = bytes > plan->staging_slot_bytes ? bytes : plan->staging_slot_bytes;
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* Slabs and, of the pieces that pass through them, the widest of staging and of the room for arriving codes. */
+static void lay_out_group(wo_plan *plan, int expert, size_t group, bool near) {
+    const bool on_host = rests_on_host(plan, &plan->groups.groups[group]);
+    wo_slab_walk w = wo_slab_begin(plan, expert, group);
+    for (wo_slab_param p; wo_slab_next(&w, &p);) {
+        const size_t bytes = wo_arena_round((size_t)wo_param_piece(p.param, plan->piece_bytes) * wo_dtype_size(p.param->conversion.from));
+        const bool direct = wo_param_reads_directly(p.param, on_host || near) || (on_host && p.coded);
+        if (!direct)
+            plan->staging_slot_bytes = larger(plan->staging_slot_bytes, bytes);
+        if (on_host && p.coded && !near)
+            plan->summary.arrival_bytes = larger(plan->summary.arrival_bytes, bytes);
     }
+    plan->slab_offset[(size_t)expert * plan->groups.count + group] = plan->slab_bytes[expert];
+    plan->slab_bytes[expert] += on_host ? w.offset : 0;
+}
+
+/* What decides how much room the device needs for arrivals, and what of the host is not known before the device is laid out. */
+static void lay_out_groups(wo_plan *plan, const wo_device *device, const wo_plan_choice *choice) {
+    const bool near = device->memory->host_addressable;
+    plan->resident_slabs = choice->level == WO_LEVEL_MODEL && choice->tier == WO_TIER_HOST;
+    plan->piece_bytes = near ? WO_PIECE_BYTES : WO_FAR_PIECE_BYTES;
+    for (int expert = 0; expert < plan->experts; expert++) {
+        for (size_t i = 0; i < plan->groups.count; i++)
+            lay_out_group(plan, expert, i, near);
+        plan->summary.host_slab_bytes += plan->slab_bytes[expert];
+    }
+}
+
+static void lay_out_host(wo_plan *plan, const wo_device *device, const wo_policy *policy) {
+    wo_plan_summary *s = &plan->summary;
+    bool near = device->memory->host_addressable;
     plan->readers = policy->readers > 0 ? policy->readers : near ? WO_DEFAULT_READERS : WO_FAR_READERS;
     plan->staging_slots = (size_t)plan->readers * (near ? 1 : 2) + (near ? 2 : 0);
     s->staging_bytes = plan->staging_slots * plan->staging_slot_bytes;
@@ -54,6 +64,7 @@ static void lay_out_host(wo_plan *plan, const wo_device *device, const wo_policy
     s->ram = s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes + (near ? s->vram : 0);
 }
 
+/* With the room for arrivals known. */
 static void lay_out_device(wo_plan *plan) {
     wo_plan_summary *s = &plan->summary;
     s->resident_bytes = s->experts * plan->groups.resident_bytes;
@@ -61,20 +72,26 @@ static void lay_out_device(wo_plan *plan) {
     s->ring_bytes = plan->ring.capacity;
     s->keep_bytes = s->experts * plan->record->keep_bytes;
     s->activation_bytes = plan->record->activation_bytes;
-    plan->keep_offset = s->ring_bytes;
-    plan->activation_offset = s->ring_bytes + s->keep_bytes;
+    plan->arrival_offset = s->ring_bytes;
+    plan->keep_offset = plan->arrival_offset + s->arrival_bytes;
+    plan->activation_offset = plan->keep_offset + s->keep_bytes;
     s->work_bytes = plan->activation_offset + s->activation_bytes;
     s->vram = s->resident_bytes + s->work_bytes;
     size_t live = 0;
     for (int i = 0; i < plan->record->passes; i++) {
         const wo_record_pass *recorded = &plan->record->pass[i];
         const wo_schedule *schedule = &plan->groups.schedules[i];
-        plan->pass[i] = (wo_plan_pass){.visits = schedule->visit_count, .streamed_bytes = schedule->streamed_bytes,
+        size_t from_host = 0;
+        for (size_t v = 0; v < schedule->streamed_count; v++) {
+            const int32_t group = schedule->groups[schedule->streamed[v]];
+            from_host += rests_on_host(plan, &plan->groups.groups[group]) ? wo_slab_bytes(plan, 0, (size_t)group) : 0;
+        }
+        plan->pass[i] = (wo_plan_pass){.visits = schedule->visit_count, .streamed_bytes = schedule->streamed_bytes, .host_bytes = from_host,
                                        .activation_bytes = recorded->bytes, .activation_live_bytes = recorded->live_bytes,
                                        .work = recorded->work};
         live = recorded->live_bytes > live ? recorded->live_bytes : live;
     }
-    s->live_bytes = s->resident_bytes + plan->ring.held + live + s->keep_bytes;
+    s->live_bytes = s->resident_bytes + plan->ring.held + s->arrival_bytes + live + s->keep_bytes;
 }
 
 static wo_status lay_out(wo_plan *plan, const wo_device *device, const wo_policy *policy, const wo_plan_choice *choice, wo_error *err) {
@@ -87,7 +104,8 @@ static wo_status lay_out(wo_plan *plan, const wo_device *device, const wo_policy
     wo_groups_seal(&plan->groups);
     WO_TRY(wo_ring_plan(&plan->groups, choice->use_stream, &plan->ring, err));
     plan->pass = wo_table_create((size_t)plan->record->passes, sizeof *plan->pass, "a plan", err);
-    if (plan->pass == NULL)
+    plan->slab_offset = wo_table_create((size_t)plan->experts * plan->groups.count, sizeof *plan->slab_offset, "a plan", err);
+    if (plan->pass == NULL || plan->slab_offset == NULL)
         return WO_ENOMEMORY;
     wo_plan_summary *s = &plan->summary;
     s->component = wo_component_name(c);
@@ -101,8 +119,9 @@ static wo_status lay_out(wo_plan *plan, const wo_device *device, const wo_policy
     s->passes = (size_t)plan->record->passes;
     s->experts = (size_t)plan->experts;
     s->weight_bytes = s->experts * wo_component_bytes(c);
+    lay_out_groups(plan, device, choice);
     lay_out_device(plan);
-    lay_out_host(plan, device, policy, choice);
+    lay_out_host(plan, device, policy);
     return WO_OK;
 }
 

@@ -2,7 +2,7 @@
  *
  *     to convert        file --reader--> staging slot --stream: convert--> dst
  *     as it is          file --reader--> dst                     (where host threads can write to dst)
- *     to host memory    file --reader--> staging slot --the same reader: convert--> dst
+ *     to host slabs     file --reader--> staging slot --the same reader: convert--> dst     (8-bit weights rest there as they are)
  *
  * A piece is known by its number. Its place in the table of pieces is number % PIECES, its staging slot (if it takes one) the next
  * one round. The host thread runs ahead of all this: it waits only when the piece that had the place before is still being read.
@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 #include "offload/engine_impl.h"
-#include "offload/plan_impl.h"
+#include "offload/slab.h"
 #include "offload/table.h"
 
 #include <string.h>
@@ -43,6 +43,7 @@ typedef struct staging_slot {
 struct wo_loader {
     wo_engine *engine;
     wo_device *device;
+    const wo_plan *plan;
     wo_event *filled;  /* expected of readers */
     wo_event *drained; /* recorded on the stream that converts */
     piece pieces[PIECES];
@@ -67,6 +68,7 @@ wo_status wo_loader_open(wo_engine *e, const wo_plan *plan, wo_loader **out, wo_
         return WO_ENOMEMORY;
     l->engine = e;
     l->device = e->device;
+    l->plan = plan;
     l->slots = plan->staging_slots;
     l->slot_bytes = plan->staging_slot_bytes;
     l->piece_bytes = plan->piece_bytes;
@@ -138,6 +140,7 @@ static void note_read(void *ctx, int thread, size_t bytes, double begin, double 
 typedef struct piece_range {
     const wo_param *param;
     char *dst;
+    size_t stride; /* bytes of an element there */
     int64_t first, count;
     bool direct;
     size_t slot; /* of staging, when not direct */
@@ -163,7 +166,7 @@ static wo_status submit(wo_loader *l, const wo_load *load, const piece_range *r,
     p->filled = api->event_expect(l->filled);
     *filled = p->filled;
     l->next_piece++;
-    wo_read_request request = {.store = wo_component_store(load->component), .file = param->entry->file,
+    wo_read_request request = {.store = wo_component_store(l->plan->expert[load->expert]), .file = param->entry->file,
                                .offset = wo_param_file_offset(param) + (uint64_t)r->first * element, .bytes = (size_t)r->count * element,
                                .dst = r->direct ? r->dst : staging, .before = before_read, .after = after_read, .ctx = p,
                                .timed = p->trace != NULL ? note_read : NULL};
@@ -206,12 +209,17 @@ static wo_status enqueue_piece(wo_loader *l, wo_load *load, piece_range *r, wo_e
     return r->direct ? WO_OK : convert_staged(l, load, r, err);
 }
 
-static wo_status enqueue_param(wo_loader *l, wo_load *load, const wo_param *p, char *dst, wo_error *err) {
-    bool addressable = load->stream == NULL || l->device->memory->host_addressable;
-    int64_t count = wo_tensor_count(&p->shape_of_use), step = wo_param_piece(p, l->piece_bytes);
+static wo_status enqueue_param(wo_loader *l, wo_load *load, const wo_slab_param *p, wo_error *err) {
+    const bool to_slabs = load->stream == NULL, as_it_is = to_slabs && p->coded;
+    const wo_conversion *c = &p->param->conversion;
+    piece_range whole = {.param = p->param, .dst = load->dst + (to_slabs ? p->offset : p->offset_in_slot), .stride = wo_dtype_size(as_it_is ? c->from : c->to),
+                         .direct = as_it_is || wo_param_reads_directly(p->param, to_slabs || l->device->memory->host_addressable)};
+    int64_t count = wo_tensor_count(&p->param->shape_of_use), step = wo_param_piece(p->param, l->piece_bytes);
     for (int64_t at = 0; at < count; at += step) {
-        piece_range r = {.param = p, .dst = dst + (size_t)at * wo_dtype_size(p->conversion.to), .first = at,
-                         .count = step < count - at ? step : count - at, .direct = wo_param_reads_directly(p, addressable)};
+        piece_range r = whole;
+        r.first = at;
+        r.dst += (size_t)at * r.stride;
+        r.count = step < count - at ? step : count - at;
         WO_TRY(enqueue_piece(l, load, &r, err));
     }
     return WO_OK;
@@ -219,12 +227,8 @@ static wo_status enqueue_param(wo_loader *l, wo_load *load, const wo_param *p, c
 
 wo_status wo_loader_enqueue(wo_loader *l, wo_load *load, wo_error *err) {
     load->bytes_at_rest = 0;
-    for (int32_t i = load->group->first_layer; i < load->group->first_layer + load->group->layers; i++) {
-        const wo_layer *layer = wo_component_layer(load->component, (size_t)i);
-        for (int32_t j = 0; j < layer->params && !layer->read_by_row; j++) {
-            char *dst = load->dst + load->layer_offset[i] + layer->param[j].slab_offset;
-            WO_TRY(enqueue_param(l, load, &layer->param[j], dst, err));
-        }
-    }
+    wo_slab_walk w = wo_slab_begin(l->plan, load->expert, load->number);
+    for (wo_slab_param p; wo_slab_next(&w, &p);)
+        WO_TRY(enqueue_param(l, load, &p, err));
     return WO_OK;
 }

@@ -8,19 +8,18 @@
 typedef struct wo_loader wo_loader;
 
 typedef struct wo_load {
-    const wo_component *component;
-    const wo_plan_group *group;
     int32_t index;              /* the group's number, and the pass it is for: what a trace calls its reads */
     uint64_t pass;
-    const size_t *layer_offset; /* by layer of the component: in the group's slab */
-    char *dst;                  /* the group's slab */
-    wo_stream *stream;          /* what runs on it later sees the group; NULL: dst is host memory and the readers convert */
+    int expert;
+    size_t number;              /* of the group in the plan */
+    char *dst;                  /* the group's slot, place among the residents, or part of the slabs */
+    wo_stream *stream;          /* what runs on it later sees the group; NULL: dst is in the host slabs and the readers convert */
     wo_ticket space;            /* reached when dst may be written: readers that write there wait for it; the stream already has */
     wo_ticket filled;           /* out: reached when the readers are through with the group */
     uint64_t bytes_at_rest;     /* out */
 } wo_load;
 
-/* Takes the staging slots that the plan has; the readers are the engine's. */
+/* Takes the staging slots that the plan has, which outlives the loader; the readers are the engine's. */
 wo_status wo_loader_open(wo_engine *e, const wo_plan *plan, wo_loader **out, wo_error *err);
 /* Waits for the readers. Whoever closes has waited for the streams. NULL is fine. */
 void wo_loader_close(wo_loader *l);

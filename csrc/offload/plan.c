@@ -261,6 +261,7 @@ void wo_plan_release(wo_plan *plan) {
     wo_groups_fini(&plan->groups);
     wo_record_release(plan->record);
     wo_memory_release(plan->pass);
+    wo_memory_release(plan->slab_offset);
     wo_memory_release(plan);
 }
 

@@ -53,6 +53,7 @@ typedef struct wo_plan_group {
 typedef struct wo_plan_pass {
     size_t visits;          /* group acquisitions in one pass */
     size_t streamed_bytes;  /* moved by one pass */
+    size_t host_bytes;      /* read from host slabs for that, where 8-bit weights are a byte each */
     size_t activation_bytes, activation_live_bytes; /* placed peak, and the dry record's lower bound */
     wo_work work;           /* of the operations, for predictions */
 } wo_plan_pass;
@@ -67,11 +68,12 @@ typedef struct wo_plan_summary {
     size_t resident_bytes;   /* in the device arena, for the whole exec */
     size_t streamed_bytes;   /* bytes of the groups that are streamed (each counted once) */
     size_t ring_bytes, activation_bytes, keep_bytes;
-    size_t work_bytes;       /* ring + activations + keep: the work arena */
+    size_t arrival_bytes;    /* room for 8-bit weights that come from host slabs and are widened on the device; 0 without, or where it reads host memory */
+    size_t work_bytes;       /* ring + arrival + activations + keep: the work arena */
     size_t vram;             /* resident + work */
     size_t host_slab_bytes, staging_bytes, host_keep_bytes, fixed_bytes;
     size_t ram;              /* what the core allocates for this: host parts, and on a host-addressable device vram too */
-    size_t live_bytes;       /* lower bound of vram: resident + widest held groups + live activations + keep */
+    size_t live_bytes;       /* lower bound of vram: resident + widest held groups + arrival + live activations + keep */
 } wo_plan_summary;
 
 void wo_plan_summarize(const wo_plan *plan, wo_plan_summary *out);

@@ -30,11 +30,12 @@ struct wo_plan {
     wo_ring_size ring;
     wo_plan_pass *pass;
     wo_plan_summary summary;
-    /* The work arena: [ ring | keeps | activations ] */
-    size_t keep_offset, activation_offset;
+    /* The work arena: [ ring | arrival | keeps | activations ] */
+    size_t arrival_offset, keep_offset, activation_offset;
     int readers;
     size_t piece_bytes, staging_slots, staging_slot_bytes;
-    size_t slab_bytes;   /* on the host, of each expert */
+    size_t slab_bytes[WO_MAX_EXPERTS]; /* on the host, by expert */
+    size_t *slab_offset; /* by expert and group: among the expert's slabs */
     bool resident_slabs; /* the residents are kept in host slabs too, so that they can be dropped and come back without the disk */
 };
 

@@ -41,7 +41,7 @@ static wo_status load_weights(wo_exec *x, wo_error *err) {
     bool full = true, disk = rests_on_disk(plan);
     for (int i = 0; i < plan->experts; i++) {
         WO_TRY(wo_holding_find(e, plan, i, &x->holding[i], err));
-        full = full && wo_holding_is_full(x->holding[i], plan);
+        full = full && wo_holding_is_full(x->holding[i], plan, i);
     }
     if (full && !disk)
         return WO_OK;
@@ -50,7 +50,7 @@ static wo_status load_weights(wo_exec *x, wo_error *err) {
     x->read_seconds_before = wo_reader_seconds(e->reader);
     WO_TRY(wo_loader_open(e, plan, &x->loader, err));
     for (int i = 0; i < plan->experts; i++)
-        if (!wo_holding_is_full(x->holding[i], plan))
+        if (!wo_holding_is_full(x->holding[i], plan, i))
             WO_TRY(wo_holding_fill(e, x->holding[i], plan, i, x->loader, &x->bytes_loaded, err));
     if (!disk) {
         wo_loader_close(x->loader);

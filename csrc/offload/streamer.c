@@ -9,6 +9,8 @@
  * and only the copy stream (or the reader that writes there) waits for it. */
 #include "offload/streamer.h"
 
+#include "offload/slab.h"
+
 void wo_streamer_init(wo_streamer *s, wo_engine *e, const wo_plan *plan, wo_loader *loader, const char *const *slabs, char *base,
                       wo_ring_slot *slots, wo_ticket space) {
     bool ahead = plan->summary.policy.use_stream;
@@ -38,11 +40,10 @@ static wo_status fill_slot(wo_streamer *s, int expert, size_t group, wo_ring_slo
     WO_TRY(wo_trace_cut(s->engine->trace, s->stream, WO_LANE_COPY, number, slot->pass, g->bytes, err));
     slot->span = wo_trace_latest(s->engine->trace, s->stream);
     if (g->tier == WO_TIER_HOST) {
-        s->bytes_from_host += g->bytes;
-        return wo_engine_copy(s->engine, s->stream, dst, s->slabs[expert] + s->plan->groups.offsets[group], g->bytes, err);
+        s->bytes_from_host += wo_slab_bytes(s->plan, expert, group);
+        return wo_slab_fetch(s->engine, s->stream, s->plan, expert, group, dst, s->slabs[expert], s->base + s->plan->arrival_offset, err);
     }
-    wo_load load = {.component = s->plan->expert[expert], .group = g, .index = number, .pass = slot->pass,
-                    .layer_offset = s->plan->groups.layer_offset, .dst = dst, .stream = s->stream, .space = space};
+    wo_load load = {.expert = expert, .number = group, .index = number, .pass = slot->pass, .dst = dst, .stream = s->stream, .space = space};
     wo_status status = wo_loader_enqueue(s->loader, &load, err);
     s->bytes_from_disk += load.bytes_at_rest;
     return status;

@@ -11,7 +11,7 @@ typedef struct wo_streamer {
     const wo_plan *plan;
     wo_loader *loader;   /* NULL when nothing rests on disk */
     const char *slabs[WO_MAX_EXPERTS]; /* of the groups that rest on the host */
-    char *base;          /* of the ring */
+    char *base;          /* of the ring, at the beginning of the arena */
     wo_stream *stream;   /* where fetches run: the copy stream, or the compute stream */
     bool ahead;          /* fetches run ahead of use: there is a copy stream */
     wo_ring ring;

@@ -114,6 +114,18 @@ static PyObject *set_library_folders(PyObject *Py_UNUSED(module), PyObject *args
     Py_RETURN_NONE;
 }
 
+static PyObject *allow_tf32(PyObject *Py_UNUSED(module), PyObject *value) {
+    bool allow;
+    if (wo_py_bool(value, "allow", &allow) < 0)
+        return NULL;
+    wo_cuda_allow_tf32(allow);
+    Py_RETURN_NONE;
+}
+
+static PyObject *allows_tf32(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+    return PyBool_FromLong(wo_cuda_allows_tf32());
+}
+
 PyDoc_STRVAR(cuda_count_doc, "cuda_count($module, /)\n--\n\nCards that the driver shows; 0 without a driver.");
 PyDoc_STRVAR(cuda_cards_doc, "cuda_cards($module, /)\n--\n\n"
                              "Names of the cards that can be planned for without being there: \"rtx4090\" of \"cuda:rtx4090\".");
@@ -125,11 +137,16 @@ PyDoc_STRVAR(card_properties_doc,
 PyDoc_STRVAR(set_library_folders_doc,
              "set_library_folders($module, folders)\n--\n\n"
              "Folders in which cuBLASLt, cuDNN and NVRTC may lie, searched before the system's; for devices opened from now on.");
+PyDoc_STRVAR(allow_tf32_doc, "allow_tf32($module, allow, /)\n--\n\n"
+                             "Whether cuBLASLt may multiply float32 matrices as TF32, on all cards from the next plan on.");
+PyDoc_STRVAR(allows_tf32_doc, "allows_tf32($module, /)\n--\n\nWhether it may.");
 
 PyMethodDef wo_py_cuda_functions[] = {
     {"cuda_count", cuda_count, METH_NOARGS, cuda_count_doc},
     {"cuda_cards", cuda_cards, METH_NOARGS, cuda_cards_doc},
     {"card_properties", WO_PY_METHOD(card_properties), METH_VARARGS | METH_KEYWORDS, card_properties_doc},
     {"set_library_folders", WO_PY_METHOD(set_library_folders), METH_VARARGS | METH_KEYWORDS, set_library_folders_doc},
+    {"allow_tf32", allow_tf32, METH_O, allow_tf32_doc},
+    {"allows_tf32", allows_tf32, METH_NOARGS, allows_tf32_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -103,6 +103,7 @@ static int put_sizes(PyObject *d, const wo_plan_summary *s) {
         {"ring_bytes", s->ring_bytes},
         {"activation_bytes", s->activation_bytes},
         {"keep_bytes", s->keep_bytes},
+        {"arrival_bytes", s->arrival_bytes},
         {"work_bytes", s->work_bytes},
         {"vram", s->vram},
         {"host_slab_bytes", s->host_slab_bytes},
@@ -169,6 +170,7 @@ static PyObject *pass_dict(const wo_plan_pass *pass) {
     PyObject *dict = PyDict_New();
     if (dict != NULL && (put_size(dict, "visits", pass->visits) < 0 ||
                          put_size(dict, "streamed_bytes", pass->streamed_bytes) < 0 ||
+                         put_size(dict, "host_bytes", pass->host_bytes) < 0 ||
                          put_size(dict, "activation_bytes", pass->activation_bytes) < 0 ||
                          put_size(dict, "activation_live_bytes", pass->activation_live_bytes) < 0 ||
                          wo_py_put(dict, "work", work_dict(&pass->work)) < 0))

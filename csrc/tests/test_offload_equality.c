@@ -25,19 +25,24 @@ static const cell CELLS[] = {
 
 static const float FRACTIONS[] = {0, 0.5f};
 
-static void check_moved(const cell *c, const wo_policy *p, const toy_result *r, bool first_run) {
+static void check_moved(const toy_model *m, const cell *c, const wo_policy *p, const toy_result *r, bool first_run) {
     const wo_plan_summary *s = &r->summary;
     uint64_t moved = r->pass[TOY_PREPARE].streamed_bytes + TOY_STEPS * (uint64_t)r->pass[TOY_STEP].streamed_bytes;
+    uint64_t from_host = r->pass[TOY_PREPARE].host_bytes + TOY_STEPS * (uint64_t)r->pass[TOY_STEP].host_bytes;
+    const bool host = p->tier == WO_TIER_HOST;
     CHECK(s->groups == c->groups);
     CHECK(s->resident_bytes + s->streamed_bytes == s->weight_bytes);
     CHECK((p->resident_fraction > 0) == (s->resident_bytes > 0));
     CHECK(s->resident_bytes <= p->resident_fraction * (double)s->weight_bytes + 1);
     CHECK(r->report.passes == 1 + TOY_STEPS);
     CHECK(r->report.bytes_moved == moved);
-    CHECK(r->report.bytes_from_host == (p->tier == WO_TIER_HOST ? moved : 0));
+    CHECK(r->report.bytes_from_host == from_host);
+    CHECK(host ? from_host > moved / 2 && from_host <= moved : from_host == 0);
+    CHECK(!host || p->resident_fraction > 0 || from_host < moved);
     CHECK((r->report.bytes_from_disk > 0) == (p->tier == WO_TIER_DISK));
     CHECK(r->report.bytes_loaded == (first_run ? s->resident_bytes + s->host_slab_bytes : 0));
-    CHECK(s->host_slab_bytes == (p->tier == WO_TIER_HOST ? s->streamed_bytes : 0));
+    CHECK(host ? s->host_slab_bytes + toy_saving(m->component) >= s->streamed_bytes : s->host_slab_bytes == 0);
+    CHECK(!host || p->resident_fraction > 0 || s->host_slab_bytes + toy_saving(m->component) == s->weight_bytes);
     CHECK(s->ring_bytes < s->weight_bytes);
     CHECK(r->report.wraps >= 2);
 }
@@ -55,7 +60,7 @@ static void run_cell(wo_engine *e, const toy_model *m, const cell *c, const wo_p
                         policy->resident_fraction, threads, run);
                 exit(1);
             }
-            check_moved(c, policy, &got, threads == fewest && run == 0);
+            check_moved(m, c, policy, &got, threads == fewest && run == 0);
         }
     }
     wo_engine_drop(e, m->component);

@@ -70,7 +70,9 @@ static void test_host_memory_is_counted_apart(void) {
     CHECK(s->ram == s->staging_bytes + s->host_keep_bytes + s->fixed_bytes);
     CHECK(s->vram == s->resident_bytes + s->work_bytes && s->resident_bytes > 0);
     run(&slabs);
-    CHECK(s->ram == s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes && s->host_slab_bytes == s->weight_bytes);
+    CHECK(s->ram == s->host_slab_bytes + s->staging_bytes + s->host_keep_bytes + s->fixed_bytes);
+    CHECK(s->host_slab_bytes + toy_saving(model.component) == s->weight_bytes);
+    CHECK(s->arrival_bytes >= TOY_D * TOY_H && s->arrival_bytes < 2 * TOY_D * TOY_H);
     wo_engine_drop(engine, NULL);
 }
 

@@ -85,7 +85,7 @@ static void test_the_parts_add_up(void) {
         policy.tier = (wo_tier)tier;
         wo_plan *plan = make(&policy);
         wo_plan_summarize(plan, &s);
-        CHECK(s.work_bytes == s.ring_bytes + s.keep_bytes + s.activation_bytes && s.vram == s.resident_bytes + s.work_bytes);
+        CHECK(s.work_bytes == s.ring_bytes + s.arrival_bytes + s.keep_bytes + s.activation_bytes && s.vram == s.resident_bytes + s.work_bytes);
         CHECK(s.ram == s.vram + s.host_slab_bytes + s.staging_bytes + s.host_keep_bytes + s.fixed_bytes);
         CHECK(s.host_keep_bytes == 4 * TOY_ROWS * TOY_D + (256 - 4 * TOY_ROWS * TOY_D % 256) % 256);
         CHECK(s.keep_bytes == TOY_BLOCKS * s.host_keep_bytes);

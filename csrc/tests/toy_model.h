@@ -10,6 +10,7 @@
 #ifndef WO_TESTS_TOY_MODEL_H
 #define WO_TESTS_TOY_MODEL_H
 
+#include "base/arena.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "check.h"
@@ -78,13 +79,13 @@ static void toy_add_linear(toy_file *f, const char *name, const char *dtype, int
     toy_add(f, text, dtype, 0.1, 0, 1, out, 1);
 }
 
-/* Tensors at rest are float32, float64 and bfloat16 in turn, so that some are read as they are and some are converted. */
+/* Tensors at rest are float32, float64, bfloat16 and, in the last block, F8_E4M3, so that some are read as they are and some are converted. */
 static void toy_list(toy_file *f) {
     *f = (toy_file){.count = 0};
     toy_add_linear(f, "stem", "F64", TOY_D, TOY_IN);
     toy_add(f, "table.weight", "F32", 1, 0, 2, 100, TOY_D);
     for (int i = 0; i < TOY_BLOCKS; i++) {
-        const char *dtype = i % 3 == 0 ? "F32" : i % 3 == 1 ? "F64" : "BF16";
+        const char *dtype = i == TOY_BLOCKS - 1 ? "F8_E4M3" : i % 3 == 0 ? "F32" : i % 3 == 1 ? "F64" : "BF16";
         char name[32];
         snprintf(name, sizeof name, "blocks.%d.norm.weight", i);
         toy_add(f, name, dtype, 0.3, 1, 1, TOY_D, 1);
@@ -109,7 +110,15 @@ static double toy_random(uint64_t *state) {
 }
 
 static size_t toy_element(const toy_tensor *t) {
-    return t->dtype[0] == 'B' ? 2 : t->dtype[1] == '6' ? 8 : 4;
+    return t->dtype[0] == 'B' ? 2 : t->dtype[1] == '8' ? 1 : t->dtype[1] == '6' ? 8 : 4;
+}
+
+/* The largest code whose value does not exceed |v|, with v's sign. */
+static uint8_t toy_code(float v) {
+    uint8_t code = 0x7e;
+    while (code > 0 && wo_f8_e4m3_to_f32(code) > (v < 0 ? -v : v))
+        code--;
+    return v < 0 ? code | 0x80 : code;
 }
 
 static size_t toy_count(const toy_tensor *t) {
@@ -124,7 +133,8 @@ static void toy_write_data(FILE *out, const toy_tensor *t, uint64_t seed) {
         double v = t->offset + t->scale * toy_random(&seed);
         float single = (float)v;
         uint16_t half = wo_f32_to_bf16(single);
-        const void *bytes = t->dtype[0] == 'B' ? (void *)&half : t->dtype[1] == '6' ? (void *)&v : (void *)&single;
+        uint8_t code = toy_element(t) == 1 ? toy_code(single) : 0;
+        const void *bytes = t->dtype[0] == 'B' ? (void *)&half : t->dtype[1] == '8' ? (void *)&code : t->dtype[1] == '6' ? (void *)&v : (void *)&single;
         CHECK(fwrite(bytes, toy_element(t), 1, out) == 1);
     }
 }
@@ -435,6 +445,20 @@ static inline wo_status toy_run(wo_engine *e, const toy_model *m, const wo_polic
     wo_status status = toy_run_plan(e, m, plan, result, err);
     wo_plan_release(plan);
     return status;
+}
+
+/* What resting on the host as codes saves, of the whole component. */
+static inline size_t toy_saving(const wo_component *c) {
+    size_t saving = 0;
+    for (size_t i = 0; i < wo_component_layers(c); i++) {
+        const wo_layer *layer = wo_component_layer(c, i);
+        for (int32_t k = 0; k < layer->params && !layer->read_by_row; k++) {
+            const size_t count = (size_t)wo_tensor_count(&layer->param[k].shape_of_use);
+            if (layer->param[k].conversion.from == WO_F8_E4M3)
+                saving += wo_arena_round(count * wo_dtype_size(layer->param[k].conversion.to)) - wo_arena_round(count);
+        }
+    }
+    return saving;
 }
 
 static inline bool toy_same(const toy_result *a, const toy_result *b) {

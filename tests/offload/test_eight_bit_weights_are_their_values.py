@@ -20,7 +20,14 @@ from wanoffload.errors import CheckpointError
 
 F8 = torch.float8_e4m3fn
 DISK = dict(level="leaf", use_stream=True, tier="disk")
-WAYS = {"resident": dict(level="resident"), "host": dict(DISK, tier="host"), "disk": DISK}
+HOST = dict(DISK, tier="host")
+WAYS = {
+    "resident": dict(level="resident"),
+    "host": HOST,
+    "host, no stream": dict(level="block", tier="host", use_stream=False),
+    "model": dict(level="model", tier="host"),
+    "disk": DISK,
+}
 Weights = dict[str, torch.Tensor]
 
 
@@ -98,6 +105,23 @@ def test_more_than_a_byte_of_the_file_is_read_or_planned_for_a_weight(tmp_path: 
         weights = load_file(next(pair[0].glob("*.safetensors")))
         largest = max(value.numel() // (6 if "time_proj" in name else 1) for name, value in weights.items())
         assert coded.plan["staging_bytes"] == 3 * -(-largest // 256) * 256
+
+
+def test_more_than_a_byte_of_host_memory_is_taken_for_a_weight(tmp_path: Path) -> None:
+    """Slabs hold the codes, and what the link would carry to a card are codes as well."""
+    pair = write_pair(tmp_path, "transformer")
+    sizes = [value.numel() for value in load_file(next(pair[0].glob("*.safetensors"))).values()]
+    for dtype, width in (("float32", 4), ("bfloat16", 2)):
+        for way in (HOST, dict(level="model", tier="host")):
+            coded, wide = run_both(pair, "transformer", dtype, **way)
+            assert coded.bits == wide.bits
+            assert sum(sizes) <= coded.plan["host_slab_bytes"] <= sum(sizes) + 256 * (len(sizes) + 10)
+            assert wide.plan["host_slab_bytes"] > 0.9 * width * sum(sizes)
+            assert coded.plan["arrival_bytes"] == 0, "this device reads host memory"
+            assert coded.report["bytes_moved"] == wide.report["bytes_moved"]
+            assert coded.report["bytes_from_host"] * width <= 1.5 * wide.report["bytes_from_host"]
+            for part in ("weight_bytes", "vram"):
+                assert coded.plan[part] == wide.plan[part]
 
 
 def test_a_scale_is_not_accounted_for(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@
  * that fuses everything would have to come within a tenth of cuBLASLt's rate to be as good; on sm_90 and later it cannot, for lack of their
  * matrix instructions. So the library takes these, too.
  *
- * With y in bfloat16 the library wants the bias in bfloat16: it is rounded, as diffusers' is in that dtype. float32 is by FMA (pedantic), never TF32.
+ * With y in bfloat16 the library wants the bias in bfloat16: it is rounded, as diffusers' is in that dtype. float32 is by FMA (pedantic), and
+ * by TF32 where that was asked for.
  */
 #include "device/cuda/grid.h"
 #include "device/cuda/vendor.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +37,7 @@ enum {
 typedef struct shape {
     int64_t n, k;
     wo_dtype operand, result;
+    int compute;  /* of WO_LT_COMPUTE_ */
     int epilogue; /* of WO_LT_EPILOGUE_ */
     bool adds;    /* beta = 1 */
 } shape;
@@ -53,6 +56,16 @@ struct wo_lt {
     pthread_mutex_t lock; /* guards choices; a choice does not change once it is there */
     choice *choices;
 };
+
+static atomic_bool tf32;
+
+void wo_cuda_allow_tf32(bool allow) {
+    atomic_store(&tf32, allow);
+}
+
+bool wo_cuda_allows_tf32(void) {
+    return atomic_load(&tf32);
+}
 
 /* ---- what is taken, from shapes and the card alone ---- */
 
@@ -86,6 +99,7 @@ static shape shape_of(const wo_linear_args *a) {
     s.n = a->w.shape[0];
     s.k = a->w.shape[1];
     s.operand = a->x.dtype;
+    s.compute = a->x.dtype != WO_F32 ? WO_LT_COMPUTE_32F : atomic_load(&tf32) ? WO_LT_COMPUTE_32F_FAST_TF32 : WO_LT_COMPUTE_32F_PEDANTIC;
     s.result = detours(a) ? WO_F32 : a->y.dtype;
     s.adds = a->epilogue == WO_EPILOGUE_ADD;
     s.epilogue = biased ? WO_LT_EPILOGUE_BIAS : WO_LT_EPILOGUE_DEFAULT;
@@ -155,7 +169,7 @@ static wo_lt_status set_four(const wo_lt *lt, wo_lt_matmul op, int attribute, in
 /* *p is zero; what was made is destroyed by product_fini after a failure, too. bias: in the result's dtype. */
 static wo_lt_status product_init(const wo_lt *lt, const shape *s, int64_t rows, const void *bias, product *p) {
     const int operand = type_of(s->operand), result = type_of(s->result);
-    LT_TRY(lt->api->matmul_create(&p->op, s->operand == WO_F32 ? WO_LT_COMPUTE_32F_PEDANTIC : WO_LT_COMPUTE_32F, WO_LT_R_32F));
+    LT_TRY(lt->api->matmul_create(&p->op, s->compute, WO_LT_R_32F));
     LT_TRY(set_four(lt, p->op, WO_LT_MATMUL_TRANSA, WO_LT_OP_T));
     LT_TRY(set_four(lt, p->op, WO_LT_MATMUL_TRANSB, WO_LT_OP_N));
     LT_TRY(set_four(lt, p->op, WO_LT_MATMUL_EPILOGUE, s->epilogue));

@@ -35,6 +35,11 @@ int wo_cuda_count(void);
  * Python face does. Searched first; then the system's places. */
 void wo_cuda_set_library_folders(const char *folders);
 
+/* Whether products of float32 matrices may be TF32 where cuBLASLt computes them: operands with 10 bits of mantissa, several times as fast. Off unless
+ * asked for, and own kernels never do it. For all devices of the process, from the next plan on. */
+void wo_cuda_allow_tf32(bool allow);
+bool wo_cuda_allows_tf32(void);
+
 /* Tests: without cuBLASLt and cuDNN, even if they are there. */
 void wo_cuda_set_own_kernels_only(bool only);
 

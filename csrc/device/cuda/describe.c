@@ -92,5 +92,7 @@ void wo_cuda_describe(char *text, size_t bytes) {
     add_driver(&l);
     add_kernels(&l);
     add_pinned(&l);
+    if (wo_cuda_allows_tf32())
+        add(&l, "float32 products: TF32 where cuBLASLt computes them, as was asked for\n");
     wo_cuda_vendor_describe(text + l.used, bytes - l.used);
 }

@@ -307,12 +307,23 @@ static void *find(uint64_t address, const struct wo_lt_layout_desc *l) {
     return card()->resolve(address, (size_t)((l->columns - 1) * (uint64_t)l->leading + l->rows) * type_bytes(l->type));
 }
 
+/* What a tensor core takes of a float32. */
+static double operand(const product *p, const void *base, int type, uint64_t i) {
+    union {
+        float value;
+        uint32_t bits;
+    } u = {load(base, type, i)};
+    if (p->desc.compute == WO_LT_COMPUTE_32F_FAST_TF32)
+        u.bits = (u.bits + 0x0fff + (u.bits >> 13 & 1)) & ~0x1fffu;
+    return (double)u.value;
+}
+
 static double sum(const product *p, const void *a, const void *b, uint64_t i, uint64_t j) {
     double total = 0;
     for (uint64_t k = 0; k < p->s.k; k++) {
         uint64_t at_a = p->desc.transposed[0] ? i * (uint64_t)p->a.leading + k : k * (uint64_t)p->a.leading + i;
         uint64_t at_b = p->desc.transposed[1] ? k * (uint64_t)p->b.leading + j : j * (uint64_t)p->b.leading + k;
-        total += (double)load(a, p->a.type, at_a) * (double)load(b, p->b.type, at_b);
+        total += operand(p, a, p->a.type, at_a) * operand(p, b, p->b.type, at_b);
     }
     return total;
 }

@@ -172,6 +172,29 @@ static void portions_go_on_where_the_last_ended(void) {
     release_to(0);
 }
 
+/* The fake rounds operands to 10 bits of mantissa then. */
+static void tf32_is_for_those_who_ask(void) {
+    linear single = make_linear(5, 16, 64, dtypes[0], WO_EPILOGUE_NONE, false), half = make_linear(5, 16, 64, dtypes[1], WO_EPILOGUE_NONE, false);
+    linear *both[] = {&single, &half};
+    for (int i = 0; i < 2; i++) {
+        double most = 0;
+        pair exact = MAKE(both[i]->y.host.dtype, 5, 16);
+        linear c = *both[i];
+        c.args.y = exact.card;
+        CHECK(!wo_cuda_allows_tf32());
+        CHECK_OK(run(&c.args), &err);
+        wo_cuda_allow_tf32(true);
+        CHECK_OK(run(&both[i]->args), &err);
+        wo_cuda_allow_tf32(false);
+        download(&exact);
+        download(&both[i]->y);
+        for (int64_t k = 0; k < 5 * 16; k++)
+            most = fmax(most, fabs((double)get(&exact.host, k) - (double)get(&both[i]->y.host, k)));
+        CHECK(i == 0 ? most > 1e-5 && most < 1e-2 : most == 0);
+    }
+    release_to(0);
+}
+
 static void what_does_not_suit_is_left_to_own_kernels(void) {
     for (int d = 0; d < DTYPES; d++) {
         linear c = make_linear(5, 16, 16, dtypes[d], WO_EPILOGUE_NONE, true);
@@ -291,6 +314,7 @@ int main(void) {
     a_row_has_the_same_bits_whatever_comes_with_it();
     fakecuda()->reset();
     portions_go_on_where_the_last_ended();
+    tf32_is_for_those_who_ask();
     what_does_not_suit_is_left_to_own_kernels();
     a_plan_asks_for_the_workspace_of_the_card();
     a_tensor_that_is_not_aligned_is_refused();
