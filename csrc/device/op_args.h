@@ -2,9 +2,10 @@
  *
  * Conventions. All tensors are contiguous. "Compute dtype" means F32 or BF16. Weights may be F32, BF16 or F16; products
  * take operands as they are: x BF16 with w BF16 is the bf16 product (float32 sums); x F32 with w F32 the float32 one;
- * x F32 with w F16 or BF16 widens w; x BF16 with w F32 widens x. Sums over K start anew in every K block and are added once. The result of an output
- * row depends on that row's inputs, on (N, K, dtypes, instruction set) and on `form`; never on the number of rows in the
- * call, nor on threads. Unused optional tensors have data == NULL. No op works in place unless it says so.
+ * x F32 with w F16 or BF16 widens w; x BF16 with w F32 widens x. How sums over K are grouped is the device's: the cpu's
+ * start anew in every K block, the matrix units of a card go on. The result of an output row depends on that row's inputs,
+ * on (N, K, dtypes, instruction set) and on `form`; never on the number of rows in the call, nor on threads. Unused
+ * optional tensors have data == NULL. No op works in place unless it says so.
  */
 #ifndef WO_DEVICE_OP_ARGS_H
 #define WO_DEVICE_OP_ARGS_H
