@@ -62,7 +62,6 @@ FAKE_LIBRARIES := $(OUT)/fakecuda/libcuda.so.1 $(if $(wildcard $(CUDA_TESTING)/f
 fakecuda: $(FAKE_LIBRARIES)
 
 # --- tests on it ------------------------------------------------------------------------------------------------------------------
-T ?= *
 CUDA_TESTS := $(patsubst $(CUDA_TESTING)/%.c,$(OUT)/cuda_tests/%,$(sort $(foreach t,$(T),$(wildcard $(CUDA_TESTING)/test_$(t).c $(CUDA_TESTING)/*/test_$(t).c))))
 CUDA_TEST_OBJECTS := $(OUT)/fake/images.o $(OUT)/fake/libptxsim.a
 $(OUT)/fake/libptxsim.a: $(filter $(OUT)/fake/ptxsim/%,$(FAKE_OBJECTS))

@@ -20,10 +20,10 @@ def ways(tiny: bool) -> dict[str, Any]:
     """What is done to a pipeline, by name; the first is what the others are compared with. tiny: some of them."""
     found: dict[str, Any] = {"resident": lambda pipe: None}
     for name, level in _LEVELS.items():
-        if tiny and name == "two blocks":
-            continue
         for stream in (True, False):
             for tier in ("cpu", "disk"):
+                if tiny and (name == "two blocks" or stream != (tier == "cpu")):
+                    continue
                 label = f"{name}, {'stream' if stream else 'no stream'}, {'host' if tier == 'cpu' else 'disk'}"
                 arguments = dict(onload_device=DEVICE, offload_device=tier, use_stream=stream, **level)
                 found[label] = lambda pipe, arguments=arguments: pipe.enable_group_offload(**arguments)

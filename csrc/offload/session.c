@@ -105,6 +105,13 @@ static wo_status take_over(wo_exec *x, wo_error *err) {
     return WO_OK;
 }
 
+/* Memory that another exec needed more of would break the promise of one that saves. */
+static void shrink_arena(wo_engine *e, const wo_plan_summary *s) {
+    const bool saves = s->policy.level != WO_LEVEL_RESIDENT || s->policy.vram >= 0;
+    if (saves && e->arena_bytes > s->work_bytes)
+        wo_engine_release_arena(e);
+}
+
 static wo_status open_session(wo_exec *x, wo_error *err) {
     wo_engine *e = x->engine;
     for (int i = 0; i < x->plan->experts; i++)
@@ -160,6 +167,7 @@ wo_status wo_exec_open(wo_engine *e, const wo_component *c, wo_plan *plan, wo_ex
     if (atomic_flag_test_and_set(&e->busy))
         WO_FAIL(err, WO_EBUSY, "%s cannot start: the engine is running another component", wo_component_name(c));
     wo_cancel_reset(&e->cancel);
+    shrink_arena(e, &plan->summary);
     wo_memory_reset_peak();
     double begin = wo_clock_seconds();
     wo_exec *x = wo_table_create(1, sizeof *x, "an exec", err);

@@ -9,6 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Sanitizers make arithmetic tens of times as slow. */
+enum {
+#ifdef __SANITIZE_THREAD__
+    UNDER_THREAD_SANITIZER = 1,
+#else
+    UNDER_THREAD_SANITIZER = 0,
+#endif
+#ifdef __SANITIZE_ADDRESS__
+    UNDER_ADDRESS_SANITIZER = 1
+#else
+    UNDER_ADDRESS_SANITIZER = 0
+#endif
+};
+
 #define CHECK(condition)                                                             \
     do {                                                                             \
         if (!(condition)) {                                                          \

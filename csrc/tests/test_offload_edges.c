@@ -7,7 +7,7 @@
 enum { CUT_RUNS = 4, KEPT_RUNS = 2 };
 static const double SLOWER = 15;
 #else
-enum { CUT_RUNS = 20, KEPT_RUNS = 3 };
+enum { CUT_RUNS = UNDER_ADDRESS_SANITIZER ? 4 : 20, KEPT_RUNS = 3 };
 static const double SLOWER = 1;
 #endif
 

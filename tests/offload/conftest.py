@@ -1,5 +1,6 @@
 """Checkpoints that every offload test runs on: the trained demo, and small random ones of odd sizes."""
 
+import gc
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def random_folders(tmp_path_factory) -> dict[str, Path]:
         folders[kind] = tmp_path_factory.mktemp("random") / kind
         write(folders[kind])
     return folders
+
+
+@pytest.fixture
+def others() -> int:
+    """Counted host memory of the process before a test begins: engines that other tests left open. Named first among a
+    test's fixtures it is measured before they are made."""
+    gc.collect()
+    return _core.host_memory()["current"]
 
 
 @pytest.fixture(params=SUBJECTS, ids="-".join)

@@ -1,7 +1,5 @@
 """The high-water mark that a run touches equals the plan's, and the plan is close to what none can go below."""
 
-import gc
-
 import pytest
 
 from wanoffload import _core
@@ -21,8 +19,7 @@ POLICIES = [
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: "-".join(map(str, p.values())))
-def test_a_run_touches_more_or_less_than_planned(subject, policy):
-    gc.collect()  # what other tests left is no table
+def test_a_run_touches_more_or_less_than_planned(others, subject, policy):
     run = subject.run(before=poison, **policy)
     assert run.report["arena_bytes"] == run.plan["work_bytes"]
     # The last tensor of the arena may end up to one alignment unit before its rounded end.
@@ -30,7 +27,7 @@ def test_a_run_touches_more_or_less_than_planned(subject, policy):
     # Tables of names, schedules and plans belong to the stated allowance; so do those of an exec, which are small.
     tables = run.held_before - run.plan["fixed_bytes"] + (64 << 10) + 1024 * sum(map(len, run.visits))
     assert run.report["ram_peak"] <= run.plan["ram"] + tables
-    assert tables < 1 << 20
+    assert tables - others < 1 << 20
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: "-".join(map(str, p.values())))
