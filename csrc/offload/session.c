@@ -105,10 +105,9 @@ static wo_status take_over(wo_exec *x, wo_error *err) {
     return WO_OK;
 }
 
-/* Memory that another exec needed more of would break the promise of one that saves. */
+/* An arena that another exec needed more of would break a budget. */
 static void shrink_arena(wo_engine *e, const wo_plan_summary *s) {
-    const bool saves = s->policy.level != WO_LEVEL_RESIDENT || s->policy.vram >= 0;
-    if (saves && e->arena_bytes > s->work_bytes)
+    if (s->policy.vram >= 0 && e->arena_bytes > s->work_bytes)
         wo_engine_release_arena(e);
 }
 

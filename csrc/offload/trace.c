@@ -188,11 +188,13 @@ static bool stall_of(const wo_trace *t, const wo_span *span, wo_trace_event *out
     return span->stream == t->streams[0].stream && span->stalled > 0;
 }
 
+/* The thread may rest between the clock and the counters, which then count a little of the next span; no span overlaps another for that. */
 static bool work_of(const wo_span *span, wo_trace_event *out) {
+    const double begin = span->event.end - span->busy;
     *out = span->event;
     if (span->event.lane == WO_LANE_COPY && span->event.pass > 0)
         out->held_from = span->event.begin;
-    out->begin = out->end - span->busy;
+    out->begin = begin > span->event.begin ? begin : span->event.begin;
     return true;
 }
 

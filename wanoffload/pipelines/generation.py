@@ -138,8 +138,10 @@ class Generation:
             self._engine.drop_residents(core)
 
     def _enter(self, name: str) -> tuple[ComponentPlan, ComponentReport]:
-        """Begins a component's turn."""
+        """Begins a component's turn. Who offloads wants a small arena, even without a budget."""
         plan = self._plan.components[name]
+        if plan.settings.offloaded and self._engine.held()["arena_bytes"] > plan.summary["work_bytes"]:
+            self._engine.release_arena()
         report = self._report.component(name)
         report.name = self._plan.title(name)
         report.ram_others = plan.ram_others
