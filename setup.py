@@ -74,8 +74,10 @@ def probe_isas(cc: list[str]) -> list[InstructionSet]:
     return sets
 
 
-def plan_units(cc: list[str], sets: list[InstructionSet], build: Path, fatbins: Sequence[Unit] = ()) -> list[Unit]:
-    """Every object of the module, which carries the fatbins."""
+def plan_units(
+    cc: list[str], sets: list[InstructionSet], build: Path, fatbins: Sequence[Unit] = (), embedding: Sequence[str] = ()
+) -> list[Unit]:
+    """Every object of the module, which carries the fatbins; embedding: flags for what copies them in."""
     built = [isa for isa in sets if not isa.refusal]
     have = [f"-DWO_HAVE_ISA_{isa.macro}" for isa in built] + ["-DWO_HAVE_CUDA"]
     base = [*cc, *FLAGS, *WARNINGS, f"-I{CSRC}"]
@@ -96,7 +98,7 @@ def plan_units(cc: list[str], sets: list[InstructionSet], build: Path, fatbins: 
         elif source.is_relative_to(CSRC / "python"):
             add(source, Path(), [*have, *python, "-isystem", numpy_include()])
         elif source == IMAGES and fatbins:
-            add(source, Path(), [*have, *cuda.embedding_flags(fatbins)], tuple(unit.target for unit in fatbins))
+            add(source, Path(), [*have, *embedding], tuple(unit.target for unit in fatbins))
         else:
             add(source, Path(), have)
     return units
@@ -124,7 +126,7 @@ class BuildCore(build_ext):
             sets = probe_isas(cc)
             kernels = cuda.probe(os.environ)
             fatbins = cuda.plan_units(kernels, build)
-            units = plan_units(cc, sets, build, fatbins)
+            units = plan_units(cc, sets, build, fatbins, cuda.embedding_flags(kernels, fatbins))
             fresh = compile_stale([*fatbins, *units])
             if fresh or not self.is_linked(target, units):
                 self.link(target, [str(unit.target) for unit in units])

@@ -114,6 +114,9 @@ def plan_units(kernels: Kernels, build: Path) -> list[Unit]:
     return units
 
 
-def embedding_flags(fatbins: list[Unit]) -> list[str]:
-    """For csrc/device/cuda/images.c, which copies the fatbins in."""
-    return [f'-DWO_CUDA_FATBINS="{fatbins[0].target.parent.resolve()}"'] if fatbins else []
+def embedding_flags(kernels: Kernels, fatbins: list[Unit]) -> list[str]:
+    """For csrc/device/cuda/images.c, which copies the fatbins in. Drivers of an nvcc's major version load what it made."""
+    if not fatbins:
+        return []
+    folder, major = fatbins[0].target.parent.resolve(), int(kernels.version.split(".")[0])
+    return [f'-DWO_CUDA_FATBINS="{folder}"', f"-DWO_CUDA_BUILT_WITH={1000 * major}"]

@@ -122,6 +122,7 @@ def test_kernels_are_built_for_each_card_that_nvcc_knows(build: ModuleType, tmp_
         assert "arch=compute_80,code=[sm_80,compute_80]" in unit.command
         assert "arch=compute_86,code=sm_86" in unit.command
         assert "arch=compute_90,code=[sm_90,compute_90]" in unit.command
+    assert "-DWO_CUDA_BUILT_WITH=12000" in build.cuda.embedding_flags(kernels, units)
 
 
 @pytest.mark.parametrize(

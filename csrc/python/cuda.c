@@ -62,7 +62,6 @@ static int put_numbers(PyObject *dict, const wo_cuda_properties *p) {
     return 0;
 }
 
-/* Opening brings the card's context up, which takes time, and waiting for it needs no GIL. */
 static PyObject *card_properties(PyObject *module, PyObject *args, PyObject *names) {
     static char *keywords[] = {"name", NULL};
     PyObject *value;
@@ -74,20 +73,16 @@ static PyObject *card_properties(PyObject *module, PyObject *args, PyObject *nam
     if (!wo_py_is_cuda(name))
         return PyErr_Format(PyExc_ValueError, "name: wanted a cuda device, got '%s'", name);
     wo_error err;
-    wo_device *device = NULL;
+    wo_cuda_properties p;
+    bool planning_only;
     wo_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = wo_device_open(name, &device, &err);
+    status = wo_cuda_look(name, &p, &planning_only, &err);
     Py_END_ALLOW_THREADS
     if (status != WO_OK) {
         wo_py_raise(state, status, &err);
         return NULL;
     }
-    const wo_cuda_properties p = *wo_cuda_get_properties(device);
-    bool planning_only = wo_cuda_is_planning_only(device);
-    Py_BEGIN_ALLOW_THREADS
-    wo_device_close(device);
-    Py_END_ALLOW_THREADS
     PyObject *dict = PyDict_New();
     if (dict != NULL && (wo_py_put(dict, "name", wo_py_text(p.name)) < 0 || put_numbers(dict, &p) < 0 ||
                          wo_py_put(dict, "planning_only", PyBool_FromLong(planning_only)) < 0))
@@ -131,7 +126,7 @@ PyDoc_STRVAR(cuda_cards_doc, "cuda_cards($module, /)\n--\n\n"
                              "Names of the cards that can be planned for without being there: \"rtx4090\" of \"cuda:rtx4090\".");
 PyDoc_STRVAR(card_properties_doc,
              "card_properties($module, name)\n--\n\n"
-             "Of a cuda device, which is opened for it: name, sm (compute capability times 10), multiprocessors, shared_bytes,\n"
+             "Of a cuda device, which need not be opened for it: name, sm (compute capability times 10), multiprocessors, shared_bytes,\n"
              "memory_bytes, l2_bytes, clock_mhz; tabled rates, 0 where unknown: bf16_tflops, f32_tflops, memory_gbs, link_gbs;\n"
              "planning_only. DeviceError where it is not there.");
 PyDoc_STRVAR(set_library_folders_doc,

@@ -169,10 +169,24 @@ static const char *run_with(const char *what, const char *variable, const char *
     return said;
 }
 
+static void properties_are_read_without_a_context(void) {
+    wo_cuda_properties p;
+    bool planning_only = true;
+    const uint64_t before = fakecuda()->live(FAKECUDA_CONTEXTS), retained = fakecuda()->calls("cuDevicePrimaryCtxRetain");
+    CHECK_OK(wo_cuda_look("cuda", &p, &planning_only, &err), &err);
+    CHECK(!planning_only && strcmp(p.name, "Fake card") == 0);
+    CHECK(fakecuda()->live(FAKECUDA_CONTEXTS) == before && fakecuda()->calls("cuDevicePrimaryCtxRetain") == retained);
+    CHECK_OK(wo_cuda_look("cuda:h200", &p, &planning_only, &err), &err);
+    CHECK(planning_only && p.sm == 90);
+    CHECK_STATUS(wo_cuda_look("cuda:7", &p, &planning_only, &err), WO_EDEVICE);
+}
+
 static void drivers_and_cards_that_will_not_do_are_refused_with_the_remedy(void) {
     const char *said = run_with("open", "FAKECUDA_DRIVER", "11080");
     CHECK_CONTAINS(said, "CUDA 11.8");
     CHECK_CONTAINS(said, "12.0 is needed");
+    said = run_with("open", "FAKECUDA_DRIVER", "12000");
+    CHECK_CONTAINS(said, "the kernels of this build need one for 12.1");
     said = run_with("open", "FAKECUDA_COUNT", "0");
     CHECK_CONTAINS(said, "shows no card");
     said = run_with("open", "FAKECUDA_SM", "75");
@@ -378,6 +392,7 @@ int main(int count, char **arguments) {
     two_devices_have_errors_of_their_own_and_one_context();
     whatever_fails_while_a_device_is_opened_leaves_nothing_behind();
     a_stream_that_cannot_be_made_leaves_nothing_behind();
+    properties_are_read_without_a_context();
     drivers_and_cards_that_will_not_do_are_refused_with_the_remedy();
     what_doctor_is_told_names_the_driver_the_cards_and_the_kernels();
     a_forked_child_is_refused();

@@ -86,6 +86,25 @@ def test_delays_and_schedules_change_no_bit(
         assert np.array_equal(film, resident["bfloat16"]), WAYS[3 + number]
 
 
+def test_offloading_changes_a_film_whose_matrices_a_library_multiplies(
+    built_card: FakeCard, demo_model: Path, tmp_path: Path
+) -> None:
+    """In chunks of rows and in full, with workspace from the plan; on the demo, whose sizes a library takes."""
+    frames = tmp_path / "films.npy"
+    ways = [None, WAYS[-2], WAYS[2], {"budget": {"vram": "12MiB"}}]
+    call = {**CALL, "num_frames": 1, "num_inference_steps": 1}
+    task = {"checkpoint": str(demo_model), "device": "cuda", "dtype": "bfloat16", "runs": ways, "call": call}
+    libraries = str(built_card.out / "fakecuda")
+    result = built_card.work({**task, "frames": str(frames), "libraries": libraries})
+    assert "error" not in result and result["products"] > 100, result
+    assert result["card"]["misuses"] == 0 and result["card"]["live"] == {}
+    resident, *others = np.load(frames)
+    for way, film in zip(ways[1:], others, strict=True):
+        assert np.array_equal(film, resident), way
+    own = built_card.work({**task, "runs": [None], "frames": str(frames)})
+    assert "error" not in own and 0 < np.abs(np.load(frames)[0] - resident).max() < 0.1
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "says"),
     [

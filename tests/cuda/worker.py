@@ -2,7 +2,8 @@
 
 The argument is a task in JSON: `checkpoint`, `device`, `dtype`, `call` (arguments of the pipeline), `runs` (a list of
 null for everything resident, or arguments of enable_group_offload, or {"budget": arguments of enable_auto_offload}),
-`frames` (a file that the films go to, as an array) and `fault` (one of fakecuda.h's: symbol, n, result, sticky).
+`frames` (a file that the films go to, as an array), `fault` (one of fakecuda.h's: symbol, n, result, sticky) and
+`libraries` (a folder: what lies there takes the place of NVIDIA's libraries, of which there are none without it).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import wanoffload
-from wanoffload import _core
+from wanoffload import _core, cuda_libraries
 
 KINDS = ["contexts", "streams", "events", "modules", "allocations", "host_allocations", "registrations"]
 
@@ -72,7 +73,9 @@ def make_films(task: dict[str, Any]) -> list[np.ndarray]:
 
 def main() -> None:
     task = json.loads(sys.argv[1])
-    _core._testing.own_kernels_only(True)
+    libraries = task.get("libraries")
+    _core._testing.own_kernels_only(libraries is None)
+    cuda_libraries.library_folders = lambda: [libraries] if libraries else []
     card = Card() if task["device"] != "cpu" else None
     result: dict[str, Any] = {}
     if task.get("fault"):
@@ -85,6 +88,10 @@ def main() -> None:
         result["error"] = [type(error).__name__, str(error)]
     if card is not None:
         result["card"] = card.state()
+    if libraries:
+        multiplier = ctypes.CDLL("libcublasLt.so.13")
+        multiplier.fakecublaslt_products.restype = ctypes.c_uint64
+        result["products"] = multiplier.fakecublaslt_products()
     print(json.dumps(result))
 
 

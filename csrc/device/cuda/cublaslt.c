@@ -186,6 +186,9 @@ static wo_lt_status product_init(const wo_lt *lt, const shape *s, int64_t rows, 
 
 /* ---- the choice of an algorithm ---- */
 
+/* A bias to choose an algorithm for: an address that nothing reads, because a choice for none might not be one for any. */
+static const void *const some_bias = (const void *)256;
+
 /* Whole sums over K by one block, and fit for any number of rows. */
 static bool may_be_pinned(const wo_lt *lt, const shape *s, const wo_lt_heuristic *found) {
     static const int64_t rows[] = {1, 8, 300, 4096, 100000};
@@ -203,7 +206,7 @@ static bool may_be_pinned(const wo_lt *lt, const shape *s, const wo_lt_heuristic
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         product p = {0};
         wo_lt_heuristic checked;
-        wo_lt_status status = product_init(lt, s, rows[i], NULL, &p);
+        wo_lt_status status = product_init(lt, s, rows[i], some_bias, &p);
         if (status == WO_LT_SUCCESS)
             status = lt->api->algo_check(lt->handle, p.op, p.w, p.x, p.y, p.y, &found->algo, &checked);
         product_fini(lt, &p);
@@ -233,7 +236,7 @@ static wo_lt_status choose(const wo_lt *lt, choice *c) {
     int count = 0;
     wo_lt_status status = prefer(lt, &preference);
     if (status == WO_LT_SUCCESS)
-        status = product_init(lt, &c->shape, CANONICAL_ROWS, NULL, &p);
+        status = product_init(lt, &c->shape, CANONICAL_ROWS, some_bias, &p);
     if (status == WO_LT_SUCCESS)
         status = lt->api->heuristic(lt->handle, p.op, p.w, p.x, p.y, p.y, preference, CANDIDATES, found, &count);
     for (int i = 0; status == WO_LT_SUCCESS && i < count && !c->usable; i++) {
@@ -258,7 +261,7 @@ static const choice *find_choice(wo_lt *lt, const shape *s) {
         c->next = lt->choices;
         lt->choices = c;
         if (!c->usable)
-            wo_cuda_note_problem("cublaslt", "it has no algorithm for N %lld, K %lld, %s to %s (%s), for which own kernels are used", (long long)s->n,
+            wo_cuda_note_decline("cublaslt", "it has no algorithm for N %lld, K %lld, %s to %s (%s)", (long long)s->n,
                                  (long long)s->k, wo_dtype_name(s->operand), wo_dtype_name(s->result), lt->api->status_name(status));
     }
     pthread_mutex_unlock(&lt->lock);

@@ -20,6 +20,8 @@ typedef struct wo_cuda_properties {
 /* "cuda" is the card 0, "cuda:1" the card 1, "cuda:rtx4090" a card that need not be there: it can be planned for and not be run. */
 wo_status wo_cuda_open(const char *name, wo_device **out, wo_error *err);
 void wo_cuda_close(wo_device *d);
+/* The properties of what could be opened under that name, and the errors of opening it as far as they need no context, of which none is made. */
+wo_status wo_cuda_look(const char *name, wo_cuda_properties *out, bool *planning_only, wo_error *err);
 const wo_cuda_properties *wo_cuda_get_properties(const wo_device *d);
 bool wo_cuda_is_planning_only(const wo_device *d);
 /* The known cards by their short names ("rtx4090"); NULL behind the last. */

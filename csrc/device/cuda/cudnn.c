@@ -242,8 +242,11 @@ static wo_dnn_desc make_plan(wo_dnn_builder *b, const wo_dnn_problem *p, wo_dnn_
     return plan;
 }
 
+/* Counted up whenever the graph of a problem changes under the same name, so that no plan of an older graph is taken from disk. */
+enum { GRAPHS = 1 };
+
 static void key_of(const wo_dnn *dnn, const wo_dnn_problem *p, char *key, size_t bytes) {
-    snprintf(key, bytes, "cudnn %zu nvrtc %d %s %s", dnn->version, dnn->nvrtc_version, dnn->card, p->name);
+    snprintf(key, bytes, "graphs %d cudnn %zu nvrtc %d %s %s", GRAPHS, dnn->version, dnn->nvrtc_version, dnn->card, p->name);
 }
 
 static void store(wo_dnn_builder *b, const wo_dnn_problem *p, wo_dnn_desc plan, const wo_dnn_plan *out) {
@@ -297,7 +300,7 @@ static void fill_plan(wo_dnn *dnn, const wo_dnn_problem *p, wo_dnn_plan *out) {
     out->desc = keep(&b, plan);
     if (out->desc == NULL) {
         snprintf(dnn->problem, sizeof dnn->problem, "%s", b.problem);
-        wo_cuda_note_problem("cudnn", "not for %.90s, for which own kernels are used (%.120s)", p->name, b.problem);
+        wo_cuda_note_decline("cudnn", "it has no plan for %.90s (%.120s)", p->name, b.problem);
     }
     wo_dnn_builder_fini(&b);
 }

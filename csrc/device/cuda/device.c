@@ -61,13 +61,18 @@ static wo_status check_fit(const wo_cuda_device *d, wo_error *err) {
     if (d->driver->device_attribute(&same_address, WO_CU_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM, d->ordinal) != WO_CU_SUCCESS || !same_address)
         WO_FAIL(err, WO_EUNSUPPORTED, "%s (%s) sees pinned host memory under other addresses than the host, which is not supported. Use device=\"cpu\"", d->text,
                 p->name);
+    if (d->driver->version < wo_cuda_built_with)
+        WO_FAIL(err, WO_EDEVICE, "NVIDIA's driver here is for CUDA %d.%d, and the kernels of this build need one for %d.%d. Install a newer driver, build "
+                "wanoffload with nvcc of CUDA %d, or use device=\"cpu\"", d->driver->version / 1000, d->driver->version % 1000 / 10, wo_cuda_built_with / 1000,
+                wo_cuda_built_with % 1000 / 10, d->driver->version / 1000);
     if (wo_cuda_image_count == 0)
         WO_FAIL(err, WO_EUNSUPPORTED, "this build of wanoffload has no CUDA kernels, for it was made without nvcc. Install the CUDA toolkit (12.4 or newer) and "
                 "build again with WANOFFLOAD_CUDA=on, or use device=\"cpu\"");
     return WO_OK;
 }
 
-static wo_status prepare(wo_cuda_device *d, wo_error *err) {
+/* Which card it is, and whether it can be used. Asks the driver for numbers only. */
+static wo_status find(wo_cuda_device *d, wo_error *err) {
     int cards = 0;
     const int number = d->ordinal;
     WO_TRY(wo_cuda_driver_get(&d->driver, err));
@@ -82,7 +87,11 @@ static wo_status prepare(wo_cuda_device *d, wo_error *err) {
         return describe_failure(d, r, "finding the card", err);
     if ((r = wo_cuda_read_properties(d->driver, d->ordinal, &d->properties)) != WO_CU_SUCCESS)
         return describe_failure(d, r, "reading the card's properties", err);
-    WO_TRY(check_fit(d, err));
+    return check_fit(d, err);
+}
+
+static wo_status bring_up(wo_cuda_device *d, wo_error *err) {
+    wo_cu_result r;
     if ((r = d->driver->context_retain(&d->context, d->ordinal)) != WO_CU_SUCCESS) {
         d->context = NULL;
         return describe_failure(d, r, "making a context on the card", err);
@@ -92,11 +101,13 @@ static wo_status prepare(wo_cuda_device *d, wo_error *err) {
     return wo_cuda_vendor_open(d, &d->vendor, err);
 }
 
-static wo_status open_card(int number, const char *name, wo_device **out, wo_error *err) {
+static wo_status open_card(int number, const char *name, bool to_work, wo_device **out, wo_error *err) {
     wo_cuda_device *d = NULL;
     WO_TRY(create(name, false, &d, err));
     d->ordinal = number;
-    const wo_status status = prepare(d, err);
+    wo_status status = find(d, err);
+    if (status == WO_OK && to_work)
+        status = bring_up(d, err);
     if (status != WO_OK)
         destroy(d);
     else
@@ -123,10 +134,10 @@ static wo_status open_known(const char *card, wo_device **out, wo_error *err) {
 }
 
 /* A number is a card's of this machine, unless it is so high that it can only be a model's, as in "cuda:4090". */
-wo_status wo_cuda_open(const char *name, wo_device **out, wo_error *err) {
+static wo_status open_named(const char *name, bool to_work, wo_device **out, wo_error *err) {
     *out = NULL;
     if (strcmp(name, "cuda") == 0)
-        return open_card(0, name, out, err);
+        return open_card(0, name, to_work, out, err);
     if (strncmp(name, "cuda:", 5) != 0)
         WO_FAIL(err, WO_EVALUE, "'%.40s' is no cuda device", name);
     char *end = NULL;
@@ -136,9 +147,22 @@ wo_status wo_cuda_open(const char *name, wo_device **out, wo_error *err) {
     if (whole && number < WO_CUDA_MAX_CARDS) {
         char text[32];
         snprintf(text, sizeof text, "cuda:%ld", number);
-        return open_card((int)number, text, out, err);
+        return open_card((int)number, text, to_work, out, err);
     }
     return open_known(name + 5, out, err);
+}
+
+wo_status wo_cuda_open(const char *name, wo_device **out, wo_error *err) {
+    return open_named(name, true, out, err);
+}
+
+wo_status wo_cuda_look(const char *name, wo_cuda_properties *out, bool *planning_only, wo_error *err) {
+    wo_device *d;
+    WO_TRY(open_named(name, false, &d, err));
+    *out = *wo_cuda_get_properties(d);
+    *planning_only = wo_cuda_is_planning_only(d);
+    wo_cuda_close(d);
+    return WO_OK;
 }
 
 void wo_cuda_retain(wo_cuda_device *d) {

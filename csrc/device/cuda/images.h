@@ -12,5 +12,6 @@ typedef struct wo_cuda_image {
 
 extern const wo_cuda_image wo_cuda_images[];
 extern const size_t wo_cuda_image_count; /* 0 or WO_CUDA_MODULES */
+extern const int wo_cuda_built_with;     /* the first version of CUDA whose drivers load them, as drivers number it (13000); 0: any */
 
 #endif

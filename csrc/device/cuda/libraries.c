@@ -20,7 +20,7 @@ enum { NVRTC, CUBLASLT, CUDNN, LIBRARIES, SONAMES = 2, MAX_PATH = 1024 };
 typedef struct library {
     const char *key, *sonames[SONAMES], *without; /* without: what happens where it is missing */
     void *handle;
-    char path[MAX_PATH], version[32], problem[256];
+    char path[MAX_PATH], version[32], problem[256], declined[256]; /* why it is not used; what it was not used for last */
 } library;
 
 static library libraries[LIBRARIES] = {
@@ -187,13 +187,31 @@ const wo_cuda_libraries *wo_cuda_libraries_get(void) {
     return &tables;
 }
 
+static library *find_library(const char *key) {
+    for (int i = 0; i < LIBRARIES; i++)
+        if (strcmp(libraries[i].key, key) == 0)
+            return &libraries[i];
+    return NULL;
+}
+
 void wo_cuda_note_problem(const char *key, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     pthread_mutex_lock(&lock);
-    for (int i = 0; i < LIBRARIES; i++)
-        if (strcmp(libraries[i].key, key) == 0)
-            vsnprintf(libraries[i].problem, sizeof libraries[i].problem, format, arguments);
+    library *l = find_library(key);
+    if (l != NULL)
+        vsnprintf(l->problem, sizeof l->problem, format, arguments);
+    pthread_mutex_unlock(&lock);
+    va_end(arguments);
+}
+
+void wo_cuda_note_decline(const char *key, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    pthread_mutex_lock(&lock);
+    library *l = find_library(key);
+    if (l != NULL)
+        vsnprintf(l->declined, sizeof l->declined, format, arguments);
     pthread_mutex_unlock(&lock);
     va_end(arguments);
 }
@@ -202,8 +220,9 @@ static int describe_library(const library *l, char *text, size_t bytes) {
     if (l->handle == NULL)
         return snprintf(text, bytes, "%s: not found, so %s%s%s. Mend with: " INSTALL "\n", l->key, l->without, l->problem[0] != '\0' ? "; " : "",
                         l->problem);
-    return snprintf(text, bytes, "%s: %s (%s)%s%s%s\n", l->key, l->version[0] != '\0' ? l->version : "unknown version", l->path,
-                    l->problem[0] != '\0' ? ", not used: " : "", l->problem, l->problem[0] != '\0' ? ". Mend with: " INSTALL : "");
+    return snprintf(text, bytes, "%s: %s (%s)%s%s%s%s%s\n", l->key, l->version[0] != '\0' ? l->version : "unknown version", l->path,
+                    l->problem[0] != '\0' ? ", not used: " : "", l->problem, l->problem[0] != '\0' ? ". Mend with: " INSTALL : "",
+                    l->declined[0] != '\0' ? "; own kernels do what it does not: " : "", l->declined);
 }
 
 void wo_cuda_vendor_describe(char *text, size_t bytes) {

@@ -29,6 +29,8 @@ typedef struct wo_cuda_libraries {
 const wo_cuda_libraries *wo_cuda_libraries_get(void);
 /* Keeps why a library that is there could not be used, for describe. library: "cublaslt" or "cudnn". */
 void wo_cuda_note_problem(const char *library, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for one shape that it has nothing for, while it is used for others. */
+void wo_cuda_note_decline(const char *library, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Lines "key: value" on cuBLASLt, cuDNN and NVRTC: path and version, or what is missing and the command that mends it. */
 void wo_cuda_vendor_describe(char *text, size_t bytes);

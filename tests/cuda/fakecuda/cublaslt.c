@@ -15,8 +15,9 @@
 #define DECLARE(name, symbol, result, params) result lt_##name params __asm__(symbol) EXPORT;
 WO_LT_ENTRY_LIST(DECLARE)
 
-/* Live objects of all kinds, for tests that look for leaks. */
+/* Live objects of all kinds, for tests that look for leaks; and products so far. */
 EXPORT uint64_t fakecublaslt_live(void);
+EXPORT uint64_t fakecublaslt_products(void);
 
 enum { ALIGNMENTS = 4, ALGORITHMS = 3 };
 
@@ -49,7 +50,7 @@ typedef struct algorithm {
 enum { MAGIC = 0x4c54414c };
 _Static_assert(sizeof(algorithm) <= sizeof(wo_lt_algo), "an algorithm fits");
 
-static atomic_uint_fast64_t live;
+static atomic_uint_fast64_t live, products;
 static const fakecuda_api *the_card;
 
 static void find_card(void) {
@@ -79,6 +80,10 @@ static wo_lt_status drop(void *p) {
 
 uint64_t fakecublaslt_live(void) {
     return atomic_load(&live);
+}
+
+uint64_t fakecublaslt_products(void) {
+    return atomic_load(&products);
 }
 
 /* --- descriptors ------------------------------------------------------------------------------------------------------------------ */
@@ -195,10 +200,12 @@ typedef struct shape {
     uint64_t m, n, k;
 } shape;
 
+/* An epilogue with a bias wants one, for a choice as well. */
 static bool agree(const struct wo_lt_matmul_desc *desc, wo_lt_layout a, wo_lt_layout b, wo_lt_layout d, shape *s) {
     uint64_t inner_b = desc->transposed[1] ? b->columns : b->rows;
     *s = (shape){desc->transposed[0] ? a->columns : a->rows, desc->transposed[1] ? b->rows : b->columns, desc->transposed[0] ? a->rows : a->columns};
-    return s->k == inner_b && d->rows == s->m && d->columns == s->n && desc->scale == WO_LT_R_32F;
+    const bool biased = desc->epilogue == WO_LT_EPILOGUE_BIAS || desc->epilogue == WO_LT_EPILOGUE_GELU_BIAS;
+    return (!biased || desc->bias != NULL) && s->k == inner_b && d->rows == s->m && d->columns == s->n && desc->scale == WO_LT_R_32F;
 }
 
 static wo_lt_heuristic offer(uint32_t id, const struct wo_lt_preference_desc *p) {
@@ -330,6 +337,7 @@ static double sum(const product *p, const void *a, const void *b, uint64_t i, ui
 
 static int multiply(void *ctx) {
     const product *p = ctx;
+    atomic_fetch_add(&products, 1);
     const bool has_bias = p->desc.epilogue == WO_LT_EPILOGUE_BIAS || p->desc.epilogue == WO_LT_EPILOGUE_GELU_BIAS;
     const bool has_gelu = p->desc.epilogue == WO_LT_EPILOGUE_GELU || p->desc.epilogue == WO_LT_EPILOGUE_GELU_BIAS;
     const int bias_type = p->desc.bias_type >= 0 ? p->desc.bias_type : p->d.type;

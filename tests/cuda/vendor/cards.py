@@ -80,13 +80,21 @@ RESOLUTIONS = {"480p": (60, 104), "720p": (90, 160)}
 HEADS = {"1.3B": 12, "14B": 40}
 
 
+def _query_portions(tokens: int) -> list[int]:
+    """Lengths of the calls that the queries of so many tokens go into: csrc/model/transformer_block.c, query_rows."""
+    calls = -(-tokens // 16384)
+    most = -(-(-(-tokens // calls)) // 256) * 256
+    return [most, tokens - (calls - 1) * most] if calls > 1 else [tokens]
+
+
 def attentions() -> Iterator[str]:
     """Self-attention of every published transformer (image to video has the shapes of text to video); over text and
     images own kernels attend."""
     for height, width in RESOLUTIONS.values():
         tokens = 21 * (height // 2) * (width // 2)
         for heads in HEADS.values():
-            yield f"attention {tokens} {tokens} {heads} 128"
+            for queries in _query_portions(tokens):
+                yield f"attention {queries} {tokens} {heads} 128"
 
 
 def _residual_blocks(height: int, width: int, first: int, last: int) -> Iterator[str]:
