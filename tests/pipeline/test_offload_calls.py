@@ -1,7 +1,9 @@
 """Offload calls on a pipeline: the same bits, within the budget, planned and reported."""
 
+import gc
 import inspect
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,21 @@ def test_every_offload_call_gives_the_same_bits_twice(name: str, pipe: WanPipeli
     pipe.disable_offload()
     assert np.array_equal(frames_of(pipe, "a red star", **CALL), film)
     assert pipe.report.bytes_moved == 0
+
+
+def test_a_planned_pipeline_outlives_its_last_name(demo_model: Path) -> None:
+    """Its memory is that of a card, which waits for no garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        pipe = open_pipeline(demo_model)
+        pipe.enable_auto_offload(vram="12MiB")  # less than all networks together, so a second arrangement is tried
+        pipe("a red star", **CALL)
+        last = weakref.ref(pipe)
+        del pipe
+        assert last() is None
+    finally:
+        gc.enable()
 
 
 def test_budgets_from_all_to_the_least_give_the_same_bits_and_are_held(pipe: WanPipeline, film: np.ndarray) -> None:

@@ -136,7 +136,7 @@ class Planner:
             try:
                 plan = found[phase.name] = phase.plan(vram, ram, together)
             except PlanError as error:
-                errors.append(error)
+                errors.append(error.with_traceback(None))  # whose frames have this list, and through it the pipeline
                 continue
             slabs += 0 if phase.budgeted else plan.summary["host_slab_bytes"]
         if errors:
