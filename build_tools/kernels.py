@@ -115,7 +115,7 @@ def plan_units(kernels: Kernels, build: Path) -> list[Unit]:
 
 
 def embedding_flags(kernels: Kernels, fatbins: list[Unit]) -> list[str]:
-    """For csrc/device/cuda/images.c, which copies the fatbins in. Drivers of an nvcc's major version load what it made."""
+    """For csrc/device/cuda/images.c, which copies the fatbins in. Drivers of nvcc's major version load what it made."""
     if not fatbins:
         return []
     folder, major = fatbins[0].target.parent.resolve(), int(kernels.version.split(".")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -82,8 +83,8 @@ HEADS = {"1.3B": 12, "14B": 40}
 
 def _query_portions(tokens: int) -> list[int]:
     """Lengths of the calls that the queries of so many tokens go into: csrc/model/transformer_block.c, query_rows."""
-    calls = -(-tokens // 16384)
-    most = -(-(-(-tokens // calls)) // 256) * 256
+    calls = math.ceil(tokens / 16384)
+    most = math.ceil(math.ceil(tokens / calls) / 256) * 256
     return [most, tokens - (calls - 1) * most] if calls > 1 else [tokens]
 
 
