@@ -61,8 +61,8 @@ class Maker:
     def _item(self) -> int:
         return 4 if self.dtype == "float32" else 2
 
-    def linear(self, m: int, n: int, k: int, epilogue: int = NONE, form: int = TILE) -> None:
-        """x [m, k] times w [n, k], with bias; GATE writes over a float32 residual."""
+    def linear(self, m: int, n: int, k: int, epilogue: int = NONE, form: int = TILE, gates: int = 1) -> None:
+        """x [m, k] times w [n, k], with bias; GATE writes over a float32 residual, with so many gates for its rows."""
         gated, named = epilogue == GATE, ("none", "silu", "gelu tanh", "gelu erf", "mul", "add", "gate")[epilogue]
         out = "float32" if gated else self.dtype
 
@@ -70,40 +70,93 @@ class Maker:
             made: dict[str, Any] = {"epilogue": epilogue, "form": form, "y": result((m, n), out)}
             made |= {"x": values(rng, (m, k), self.dtype), "w": values(rng, (n, k), self.dtype, k**-0.5)}
             made["bias"] = values(rng, (n,), "float32")
-            if epilogue in (MUL, ADD, GATE):
+            if epilogue in (MUL, ADD):
                 made["other"] = values(rng, (m, n), out)
             if gated:
-                made |= {"gate": values(rng, (1, n), "float32"), "rows_per_gate": m}
+                made |= {"y": values(rng, (m, n), out), "other": "y"}
+                made |= {"gate": values(rng, (gates, n), "float32"), "rows_per_gate": m // gates}
             return made
 
+        named += f" of {m // gates} rows" if gates > 1 else ""
         name = f"linear {m} x {n} x {k}, {named}{', dot' if form == DOT else ''}"
         self.found.append(Case(name, "linear", arguments, flop=2.0 * m * n * k, bound=self._bound))
 
-    def attention(self, queries: int, keys: int, heads: int, width: int) -> None:
-        """Of one item."""
+    def attention(
+        self, queries: int, keys: int, heads: int, width: int, last_key_bias: float = 0.0, relative: bool = False
+    ) -> None:
+        """Of one item.
+
+        Args:
+            queries: Rows of q.
+            keys: Rows of k and v.
+            heads: In each row.
+            width: Of a head.
+            last_key_bias: Cross-attention's, whose last key stands for all of the padding.
+            relative: With the text encoder's bias by distance, and as there without a scale.
+        """
 
         def arguments(rng: np.random.Generator) -> dict[str, Any]:
-            made = {"scale": width**-0.5, "o": result((queries, heads, width), self.dtype)}
-            made["q"] = values(rng, (queries, heads, width), self.dtype)
+            made: dict[str, Any] = {"scale": 1.0 if relative else width**-0.5, "last_key_bias": last_key_bias}
+            made["o"] = result((queries, heads, width), self.dtype)
+            made["q"] = values(rng, (queries, heads, width), self.dtype, width**-0.5 if relative else 1.0)
+            if relative:
+                made |= {"relative": values(rng, (32, heads), "float32"), "max_distance": 128}
             return made | {name: values(rng, (keys, heads, width), self.dtype) for name in "kv"}
 
         name = f"attention {queries} x {keys}, {heads} heads of {width}"
+        name += (", last key biased" if last_key_bias else "") + (", relative bias" if relative else "")
         flop = 4.0 * queries * keys * heads * width
         self.found.append(Case(name, "attention", arguments, flop=flop, bound=self._bound))
 
-    def conv(self, frames: int, size: tuple[int, int], channels: int, out: int, kernel: tuple[int, int, int]) -> None:
-        """Of `frames` frames out."""
+    def conv(
+        self,
+        frames: int,
+        size: tuple[int, int],
+        channels: int,
+        out: int,
+        kernel: tuple[int, int, int],
+        y: str | None = None,
+        residual: str = "",
+        resample: str = "",
+        null_frames: int = 0,
+    ) -> None:
+        """A convolution.
+
+        Args:
+            frames: Out.
+            size: Height and width of a frame in.
+            channels: In.
+            out: Channels out.
+            kernel: Its taps in time, height and width.
+            y: dtype of the result, the operands' by default. The model's is float32.
+            residual: "apart", or "in place" where y is added to.
+            resample: "upsample" or "downsample".
+            null_frames: Of the first frames in, how many are NULL, as before a film's first.
+        """
         height, width = size
         into = (frames + kernel[0] - 1, height, width, channels)
         fan = channels * math.prod(kernel)
+        times = {"": 1.0, "upsample": 2.0, "downsample": 0.5}[resample]
+        shape, dtype = (frames, int(height * times), int(width * times), out), y or self.dtype
 
         def arguments(rng: np.random.Generator) -> dict[str, Any]:
-            made = {"y": result((frames, height, width, out), self.dtype), "bias": values(rng, (out,), "float32")}
+            made: dict[str, Any] = {"y": result(shape, dtype), "bias": values(rng, (out,), "float32")}
             made["w"] = values(rng, (out, *kernel, channels), self.dtype, fan**-0.5)
-            return made | {"frames": values(rng, into, self.dtype)}
+            made |= {"frames": values(rng, into, self.dtype), "null_frames": null_frames}
+            if residual == "apart":
+                made["residual"] = values(rng, shape, dtype)
+            elif residual:
+                made |= {"y": values(rng, shape, dtype), "residual": "y"}
+            if resample:
+                made[resample] = True
+            return made
 
         name = f"conv {'x'.join(map(str, kernel))}, {channels} to {out}, {frames} of {height} x {width}"
-        flop = 2.0 * frames * height * width * out * fan
+        name += f", {dtype} out" if dtype != self.dtype else ""
+        name += f", residual {residual}" if residual else ""
+        name += f", {resample}" if resample else ""
+        name += f", {null_frames} of zeros" if null_frames else ""
+        flop = 2.0 * math.prod(shape) * fan
         self.found.append(Case(name, "conv", arguments, flop=flop, bound=self._bound))
 
     def moving(self, op: str, name: str, make: Callable[[np.random.Generator], dict[str, Any]], size: float) -> None:
@@ -180,21 +233,45 @@ class Maker:
         self.moving("sinusoid", "256", sinusoid, 0)
 
 
-def small_cases(dtype: str) -> list[Case]:
-    """Every operation at sizes that fill no tile."""
+def small_cases(dtype: str, tiny: bool = False) -> list[Case]:
+    """Every operation at sizes that fill no tile, in the forms that the model calls. tiny: without those that only size
+    brings to the vendor's libraries."""
     make = Maker(dtype)
     for epilogue in range(7):
         make.linear(45, 72, 136, epilogue)
     make.linear(130, 264, 96)
     make.linear(3, 40, 64, form=DOT)
+    make.linear(45, 72, 136, GATE, gates=3)
     for queries, keys, heads, width in ((70, 70, 2, 128), (33, 129, 3, 64), (20, 25, 1, 384), (19, 40, 2, 12)):
         make.attention(queries, keys, heads, width)
+    make.attention(50, 21, 2, 128, last_key_bias=6.2)
+    make.attention(40, 40, 3, 64, relative=True)
     make.conv(2, (9, 11), 24, 40, (3, 3, 3))
     make.conv(1, (6, 5), 16, 16, (3, 1, 1))
     make.conv(2, (7, 8), 48, 3, (1, 1, 1))
+    make.conv(1, (5, 6), 24, 40, (3, 3, 3), y="float32", residual="in place")
+    make.conv(1, (5, 6), 24, 40, (3, 3, 3), residual="apart", null_frames=1)
+    make.conv(1, (6, 5), 24, 40, (3, 3, 3), y="float32", null_frames=2)
+    make.conv(1, (5, 6), 24, 12, (1, 3, 3), y="float32", resample="upsample")
+    make.conv(1, (9, 6), 24, 40, (1, 3, 3), y="float32", resample="downsample")
     make.norms(37, 256, 2)
     make.others(30, 48)
+    if dtype == "bfloat16" and not tiny:
+        _vendor_cases(make)
     return make.found
+
+
+def _vendor_cases(make: Maker) -> None:
+    """What cuDNN is asked to compute: attention to 1024 keys or more, and convolutions from 64 channels or more with
+    1000 flops or more for each byte of their frames, into float32 (csrc/device/cuda/attention.c, cudnn_conv.c). Frames
+    of which one is NULL do not lie in order and are gathered."""
+    for width in (128, 64):
+        make.attention(130, 1100, 2, width)
+    make.attention(70, 1024, 2, 128, last_key_bias=3.0)
+    for residual in ("", "in place"):
+        make.conv(1, (10, 13), 64, 256, (3, 3, 3), y="float32", residual=residual)
+        make.conv(2, (9, 11), 96, 192, (3, 3, 3), y="float32", residual=residual)
+    make.conv(1, (10, 13), 64, 256, (3, 3, 3), y="float32", residual="in place", null_frames=1)
 
 
 def large_cases(dtype: str) -> list[Case]:
@@ -207,9 +284,8 @@ def large_cases(dtype: str) -> list[Case]:
     make.linear(32760, 5120, 13824, GATE)
     make.linear(32760, 5120, 5120, GATE)
     make.attention(32760, 512, 40, 128)
-    make.conv(4, (480, 832), 96, 96, (3, 3, 3))
-    make.conv(4, (240, 416), 192, 192, (3, 3, 3))
-    make.conv(2, (120, 208), 384, 384, (3, 3, 3))
+    for size, channels in (((480, 832), 96), ((240, 416), 192), ((120, 208), 384)):
+        make.conv(1, size, channels, channels, (3, 3, 3), y="float32")
     make.norms(32760, 5120, 40)
     make.others(480 * 832, 96)
     return [case for case in make.found if case.flop or case.bytes]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +17,8 @@ from typing import Any
 RESULT = "RESULT "
 STAGE_SECONDS = 480.0
 _LEAST_SECONDS = 5.0  # a row that has less left than this is not begun
+REAL_SECONDS = 90.0  # the same for one of real size, which reads or writes 28 GB before it measures
+_STDERR_LINES = 10
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,16 @@ class Row:
         run: Measures; gets the options and returns figures by name.
         needs: What has to be there, as `surroundings.missing` knows it.
         what: In words, for the table.
+        least_seconds: It is not begun with less of the stage's time left.
+        derived: From figures of other rows, so that it is made anew whenever the stage runs.
     """
 
     name: str
     run: Callable[[Any], dict[str, Any]]
     needs: Sequence[str] = ("card",)
     what: str = ""
+    least_seconds: float = _LEAST_SECONDS
+    derived: bool = False
 
 
 @dataclass
@@ -55,21 +64,61 @@ class Stage:
 def run_row(stage: str, row: Row, command: Sequence[str], seconds: float) -> dict[str, Any]:
     """Runs a row in a process of its own, which prints its figures; whatever happens there is an answer."""
     began = time.perf_counter()
+    code, out, errors = _run([*command, "--row", row.name], seconds)
+    said = errors.strip().splitlines()[-_STDERR_LINES:]
+    found: dict[str, Any] = {"wall_seconds": time.perf_counter() - began} | ({"stderr": said} if said else {})
+    if code is None:
+        why = f"it took longer than the {seconds:.0f} s that were left of the stage"
+        return {"status": "failed", "why": why, **found}
+    line = next((one for one in reversed(out.splitlines()) if one.startswith(RESULT)), None)
+    if code != 0 or line is None:
+        why = _ending(code) + (f": {said[-1][:500]}" if said else "")
+        return {"status": "failed", "why": why, **found}
+    return {"status": "ok", **found, "figures": json.loads(line.removeprefix(RESULT))}
+
+
+def _run(command: Sequence[str], seconds: float) -> tuple[int | None, str, str]:
+    """Runs a program in a session of its own: exit code, what it said and its errors. Past its time the code is None,
+    and whatever it started ends with it, for a compute-sanitizer that goes on would hold the card."""
+    row = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
+    )
     try:
-        done = subprocess.run([*command, "--row", row.name], capture_output=True, text=True, timeout=seconds)
+        out, errors = row.communicate(timeout=seconds)
+        return row.returncode, out, errors
     except subprocess.TimeoutExpired:
-        return {"status": "failed", "why": f"it took longer than the {seconds:.0f} s that were left of the stage"}
-    took = time.perf_counter() - began
-    line = next((one for one in reversed(done.stdout.splitlines()) if one.startswith(RESULT)), None)
-    if done.returncode != 0 or line is None:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return {"status": "failed", "why": last[:500], "wall_seconds": took}
-    return {"status": "ok", "wall_seconds": took, "figures": json.loads(line.removeprefix(RESULT))}
+        _end_group(row)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            out, errors = row.communicate(timeout=_LEAST_SECONDS)
+            return None, out, errors
+        return None, "", ""
+    except BaseException:
+        _end_group(row)
+        raise
+
+
+def _end_group(leader: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+
+
+def _ending(code: int) -> str:
+    """How a process ended, in words: a crash has no last words but its signal's name."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def print_result(figures: dict[str, Any]) -> None:
     """What a row's process says to the one that started it."""
     print(RESULT + json.dumps(figures), flush=True)
+
+
+# What has to be the same for results to be taken over. Without git there is no commit, so the extension counts too.
+_SAME = ("card", "commit", "extension", "tiny")
 
 
 class Results:
@@ -82,12 +131,12 @@ class Results:
         self.rows: dict[str, dict[str, Any]] = {}
         if resume and self.path.exists():
             before = json.loads(self.path.read_text())
-            same = [before["header"].get(key) == header.get(key) for key in ("card", "commit", "tiny")]
+            same = [before["header"].get(key) == header.get(key) for key in _SAME]
             self.rows = before["rows"] if all(same) else {}
 
     def done(self, row: Row) -> bool:
         """Whether a row was measured before."""
-        return self.rows.get(row.name, {}).get("status") == "ok"
+        return not row.derived and self.rows.get(row.name, {}).get("status") == "ok"
 
     def put(self, row: Row, result: dict[str, Any]) -> None:
         """Keeps a row."""
@@ -154,7 +203,7 @@ def run_stage(stage: Stage, results: Results, options: Any, missing: Callable[[s
         left = options.seconds - (time.perf_counter() - began)
         if lacking is not None:
             result = {"status": "not run", "why": f"missing {lacking}"}
-        elif left < _LEAST_SECONDS:
+        elif left < row.least_seconds:
             result = {"status": "not run", "why": "the stage's time was over; --resume goes on here"}
         else:
             result = run_row(stage.name, row, command, left)

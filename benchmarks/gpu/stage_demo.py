@@ -9,6 +9,7 @@ from rows import Row, Stage
 from surroundings import DEVICE, needs
 
 BOUND = 1e-4  # of values in 0..1, float32
+PROMPT_NEEDS = ("ftfy", "tokenizers")  # of whoever reads a prompt
 _CALL = {"prompt": "a red triangle gets bigger on a light blue background.", "guidance_scale": 5.0, "generator": 51}
 
 
@@ -52,7 +53,7 @@ def stage(tiny: bool) -> Stage:
         Row(
             f"{dtype}{', own kernels' if own else ''}",
             lambda options, dtype=dtype, own=own: compare(dtype, own, options.tiny),
-            needs(own),
+            (*needs(own), *PROMPT_NEEDS),
         )
         for dtype in ("float32", "bfloat16")
         for own in (False, True)

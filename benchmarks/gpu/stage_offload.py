@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from rows import Row, Stage
+from stage_demo import PROMPT_NEEDS
 from surroundings import DEVICE
 
 _CALL = {"prompt": "a red star moves right on a dark background.", "guidance_scale": 5.0, "generator": 7}
@@ -71,7 +72,11 @@ def run_all(options: Any, dtype: str, chaos: bool) -> dict[str, Any]:
 def stage(tiny: bool) -> Stage:
     """The matrix in both dtypes, plain and under chaos."""
     rows = [
-        Row(f"{dtype}{', chaos' if chaos else ''}", lambda options, d=dtype, c=chaos: run_all(options, d, c))
+        Row(
+            f"{dtype}{', chaos' if chaos else ''}",
+            lambda options, d=dtype, c=chaos: run_all(options, d, c),
+            ("card", *PROMPT_NEEDS),
+        )
         for chaos in (False, True)
         for dtype in ("float32", "bfloat16")
     ]

@@ -35,13 +35,13 @@ def run(engine: Any, case: Case, repeats: int = 0) -> tuple[dict[str, np.ndarray
     return _core._testing.run_op(engine, case.op, case.arguments(np.random.default_rng(5)), repeats)
 
 
-def compare(dtype: str, own: bool) -> dict[str, Any]:
+def compare(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
     """Every operation against the cpu device."""
     from wanoffload import _core
 
     card, cpu = open_engine(own), _core.Engine("cpu")
-    worst, worst_case, bad = 0.0, "", []
-    for case in small_cases(dtype):
+    worst, worst_case, bad, cases = 0.0, "", [], small_cases(dtype, tiny)
+    for case in cases:
         ours, theirs = run(card, case)[0], run(cpu, case)[0]
         for name, wanted in theirs.items():
             error = float(np.abs(ours[name] - wanted).max() / max(np.abs(wanted).max(), 1e-6))
@@ -51,7 +51,7 @@ def compare(dtype: str, own: bool) -> dict[str, Any]:
                 worst, worst_case = error, case.name
     if bad:
         raise SystemExit(f"beyond their bounds: {'; '.join(bad)}")
-    return {"cases": len(small_cases(dtype)), "worst": worst, "worst case": worst_case}
+    return {"cases": len(cases), "worst": worst, "worst case": worst_case}
 
 
 def compare_rows(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
@@ -85,6 +85,30 @@ def compare_rows(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
     return {"cases": count}
 
 
+def compare_queries(own: bool, tiny: bool) -> dict[str, Any]:
+    """The first queries of an attention by themselves: the same bits as among all, for steps come in chunks of rows."""
+    from wanoffload import _core
+
+    card, count = open_engine(own), 0
+    keys, heads, width = (64, 2, 128) if tiny else (4096, 40, 128)
+    rng = np.random.default_rng(9)
+    q, k, v = (rng.standard_normal((keys, heads, width), dtype=np.float32) for _ in range(3))
+
+    def attention(queries: int) -> np.ndarray:
+        shape = (queries, heads, width)
+        made: dict[str, Any] = {"scale": width**-0.5, "o": (None, "bfloat16", shape)}
+        made["q"] = (q[:queries].ravel(), "bfloat16", shape)
+        made |= {name: (one.ravel(), "bfloat16", (keys, heads, width)) for name, one in (("k", k), ("v", v))}
+        return _core._testing.run_op(card, "attention", made)[0]["o"]
+
+    everything = attention(keys)
+    for queries in (keys, 32, 16, 7) if tiny else (keys, 2048, 1024, 77):
+        count += 1
+        if attention(queries).tobytes() != everything[:queries].tobytes():
+            raise SystemExit(f"the first {queries} queries to {keys} keys depend on the others")
+    return {"cases": count}
+
+
 def time_large(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
     """Speed of each large case, and its share of the card's tabled peak."""
     engine, (card, _) = open_engine(own), surroundings.card()
@@ -113,6 +137,7 @@ def _describe(name: str, line: dict[str, Any]) -> str:
 def sanitize(options: Any, tool: str) -> dict[str, Any]:
     """The small cases under compute-sanitizer."""
     script = [sys.executable, str(Path(__file__).with_name("run.py")), "--stage", "ops", "--work", str(options.work)]
+    script += ["--tiny"] if options.tiny else []
     command = [
         surroundings.sanitizer(),
         "--tool",
@@ -127,16 +152,24 @@ def sanitize(options: Any, tool: str) -> dict[str, Any]:
     if done.returncode != 0:
         found = [line for line in done.stdout.splitlines() if line.startswith("=========")]
         raise SystemExit(" ".join(found[:6]) or done.stderr[-400:])
-    return {"cases": len(small_cases("bfloat16")), "table": "no errors"}
+    return {"cases": len(small_cases("bfloat16", options.tiny)), "table": "no errors"}
 
 
 def stage(tiny: bool) -> Stage:
     """Correctness first, then speed."""
     ways = [(dtype, own) for dtype in ("float32", "bfloat16") for own in (False, True)]
-    rows = [Row(_name("", *way), lambda options, way=way: compare(*way), needs(way[1])) for way in ways]
+    rows = [Row(_name("", *way), lambda options, way=way: compare(*way, options.tiny), needs(way[1])) for way in ways]
     rows += [
         Row(_name("rows alone, ", *way), lambda options, way=way: compare_rows(*way, options.tiny), needs(way[1]))
         for way in ways
+    ]
+    rows += [
+        Row(
+            _name("queries alone, ", "bfloat16", own),
+            lambda options, own=own: compare_queries(own, options.tiny),
+            needs(own),
+        )
+        for own in (False, True)
     ]
     rows += [
         Row(_name("speed, ", *way), lambda options, way=way: time_large(*way, options.tiny), needs(way[1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import gc
 import hashlib
 import json
@@ -14,7 +16,7 @@ import numpy as np
 import shapes
 import surroundings
 from card_memory import CardMemory, host_peak
-from rows import Row, Stage
+from rows import REAL_SECONDS, Row, Stage
 from surroundings import DEVICE
 
 LATENTS_480P, LATENTS_720P, TINY_LATENTS = (60, 104), (90, 160), (4, 6)
@@ -66,9 +68,9 @@ def step_row(options: Any, mode: str, films: list[int], size: tuple[int, int], s
     with CardMemory() as watch:
         model = wanoffload.WanTransformer3DModel.from_pretrained(folder, dtype="bfloat16", device=DEVICE)
         engine = model.runtime.engine
-        watch.baseline, watch.peak = watch.used(), 0  # after initialisation: the context and its kernels are there
+        watch.start_over()  # after initialisation: the context and its kernels are there
         found = {
-            film: measure(model, engine, watch, mode, 1 + (film > 17) if options.tiny else FRAMES[film], size, steps)
+            film: measure(model, engine, watch, mode, 1 + (film > 17) if options.tiny else FRAMES[film], size, steps)[0]
             for film in films
         }
     first = found[films[-1]]
@@ -82,8 +84,8 @@ def by_film(found: dict[int, dict[str, Any]]) -> str:
 
 def measure(
     model: Any, engine: Any, watch: CardMemory, mode: str, frames: int, size: tuple[int, int], steps: int
-) -> dict[str, Any]:
-    """One film's steps under one policy."""
+) -> tuple[dict[str, Any], np.ndarray]:
+    """One film's steps under one policy: figures, and the last step's velocity of both branches."""
     from wanoffload import _core
 
     latents, texts = inputs(model, frames, size)
@@ -95,12 +97,14 @@ def measure(
     try:
         execution.prepare(texts, frames, *size, follow=True)
         for step in range(steps + 1):
-            began = time.perf_counter()
-            velocity = execution.step(latents, times - step, follow=step < steps)
-            seconds.append(time.perf_counter() - began)
+            with watch.sampling() if step == 0 else contextlib.nullcontext():
+                began = time.perf_counter()
+                velocity = execution.step(latents, times - step, follow=step < steps)
+                seconds.append(time.perf_counter() - began)
+            watch.look()
             if step < _COMPARED:
                 digest.update(velocity.tobytes())
-        watch.look()
+        last = np.array(velocity)
         pinned, held = _core.host_memory(), engine.held()
     finally:
         report = execution.close()
@@ -108,7 +112,7 @@ def measure(
     flop = sum(sum(work[kind]) for kind in ("products", "attention", "convolutions"))
     taken = statistics.median(seconds[1:])
     card = surroundings.card()[0]
-    return {
+    figures = {
         "seconds": taken,
         "first": seconds[0],
         "load": report["load_seconds"],
@@ -127,6 +131,7 @@ def measure(
         "resident set": host_peak(),
         "bits": digest.hexdigest()[:12],
     }
+    return figures, last
 
 
 def overhead(options: Any, out: Path, rows: list[str]) -> dict[str, Any]:
@@ -159,16 +164,18 @@ def vae_row(options: Any, state_on_host: bool, dtype: str) -> dict[str, Any]:
     with CardMemory() as watch:
         model = wanoffload.AutoencoderKLWan.from_pretrained(folder, dtype=dtype, device=DEVICE)
         engine = model.runtime.engine
-        watch.baseline, watch.peak = watch.used(), 0
+        watch.start_over()
         plan = model.core.plan(engine, height, width, {"level": "resident", "state_on_host": state_on_host})
         latent = np.random.default_rng(2).standard_normal((model.config.z_dim, height, width)).astype(np.float32)
         execution = _core.Exec(engine, model.core, plan)
-        began = time.perf_counter()
+        seconds = 0.0
         try:
             for index in range(count):
+                began = time.perf_counter()
                 frames = execution.decode(latent, first=index == 0, follow=index + 1 < count)
-            watch.look()
-            seconds, pinned = time.perf_counter() - began, _core.host_memory()
+                seconds += time.perf_counter() - began
+                watch.look()
+            pinned = _core.host_memory()
         finally:
             report = execution.close()
     summary = plan.summary()
@@ -201,25 +208,28 @@ def _over(name: str, modes: list[str], stage: str) -> Row:
     def run(options: Any) -> dict[str, Any]:
         return overhead(options, options.out / f"{stage}.json", modes)
 
-    return Row(name, run, ("card",), "seconds per step of the modes above over those of the resident one")
+    return Row(name, run, ("card",), "seconds per step of the modes above over those of the resident one", derived=True)
 
 
 def stage_480p(tiny: bool) -> Stage:
-    """All modes and lengths at 832x480."""
+    """All modes and lengths at 832x480. The VAE comes last, for its checkpoint takes the place of the transformer's,
+    which takes minutes to make."""
     films = [17, 49] if tiny else [17, 49, 81]
-    names = list(MODES)
-    rows = [
-        Row(
-            name,
-            lambda options, name=name: step_row(
-                options, name, films, LATENTS_480P, 1 if name in ("leaf", "block") else 2
-            ),
-            () if tiny else _NEEDS if name in ("resident", "leaf + stream from disk") else _HOST,
+    rows = []
+    for name in MODES:
+        lengths, steps = (films[:2], 1) if name in ("leaf", "block") else (films, 2)
+        needs = () if tiny else _NEEDS if name in ("resident", "leaf + stream from disk") else _HOST
+        rows.append(
+            Row(
+                name,
+                lambda options, name=name, lengths=lengths, steps=steps: step_row(
+                    options, name, lengths, LATENTS_480P, steps
+                ),
+                needs,
+            )
         )
-        for name in names[:5]
-    ]
-    rows.append(_over("overhead", names[:5], "480p"))
-    rows += [
+    rows = [*_real(rows, tiny), _over("overhead", list(MODES), "480p")]
+    vae = [
         Row(
             f"VAE {dtype}{', state on the host' if host else ''}",
             lambda options, host=host, dtype=dtype: vae_row(options, host, dtype),
@@ -227,10 +237,7 @@ def stage_480p(tiny: bool) -> Stage:
         for dtype in ("bfloat16", "float32")
         for host in (False, True)
     ]
-    rows += [
-        Row(name, lambda options, name=name: step_row(options, name, films[:2], LATENTS_480P, 1), () if tiny else _HOST)
-        for name in names[5:]
-    ]
+    rows += _real(vae, tiny)
     return Stage("480p", "WAN 14B at 832x480, both branches, bfloat16", _with_card(rows), COLUMNS, [
         "overhead of streaming over resident at 81 frames: 1 % or less",
         "device memory of one branch at a time, leaf level: 3.2 GB or less; host memory from disk: 8 GB or less",
@@ -249,7 +256,7 @@ def stage_720p(tiny: bool) -> Stage:
         )
         for name in names
     ]
-    rows.append(_over("overhead", names, "720p"))
+    rows = [*_real(rows, tiny), _over("overhead", names, "720p")]
     return Stage("720p", "WAN 14B at 1280x720, 81 frames, both branches, bfloat16", _with_card(rows), COLUMNS, [
         "device memory of one branch at a time, leaf level: 4.8 GB or less",
     ])  # fmt: skip
@@ -257,4 +264,9 @@ def stage_720p(tiny: bool) -> Stage:
 
 def _with_card(rows: list[Row]) -> list[Row]:
     """Every row needs a card, whatever else."""
-    return [Row(row.name, row.run, ("card", *(need for need in row.needs if need != "card")), row.what) for row in rows]
+    return [dataclasses.replace(row, needs=("card", *(need for need in row.needs if need != "card"))) for row in rows]
+
+
+def _real(rows: list[Row], tiny: bool) -> list[Row]:
+    """Rows of real size are begun only while there is time for one."""
+    return rows if tiny else [dataclasses.replace(row, least_seconds=REAL_SECONDS) for row in rows]

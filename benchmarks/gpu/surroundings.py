@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -13,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+LIBRARIES = ("cublaslt", "cudnn")
 ROOT = Path(__file__).resolve().parents[2]
 DEVICE = "cuda"
 
@@ -36,6 +38,20 @@ def described() -> list[str]:
 
     devices.prepare()
     return _core.describe_device(DEVICE).splitlines()
+
+
+def libraries() -> list[str]:
+    """What the core says of the vendor's libraries now; behind calls also what it did not use them for."""
+    from wanoffload import _core, devices
+
+    devices.prepare()
+    return [line for line in _core.describe_device(DEVICE).splitlines() if line.startswith(LIBRARIES)]
+
+
+def usable(library: str, lines: list[str]) -> bool:
+    """Whether a library is there and in use, by the core's description."""
+    found = next((line for line in lines if line.startswith(f"{library}: ")), f"{library}: not found")
+    return not found.startswith(f"{library}: not") and ", not used: " not in found
 
 
 def needs(own: bool) -> tuple[str, ...]:
@@ -62,10 +78,7 @@ def missing(need: str, work: Path) -> str | None:
     if kind == "card":
         return None if card()[0] is not None else "a card"
     if kind == "libraries":
-        absent = [
-            name for name in ("cublaslt", "cudnn") if any(line.startswith(f"{name}: not") for line in described())
-        ]
-        return None if len(absent) < 2 else "cuBLASLt and cuDNN"
+        return None if any(usable(name, described()) for name in LIBRARIES) else "cuBLASLt and cuDNN"
     if kind == "compute-sanitizer":
         return None if sanitizer() else "compute-sanitizer"
     if kind == "torch.cuda":
@@ -108,6 +121,7 @@ def header() -> dict[str, Any]:
         "cuda": described(),
         "wanoffload": wanoffload.__version__,
         "commit": commit(),
+        "extension": hashlib.sha256(Path(_core.__file__).read_bytes()).hexdigest(),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {_core.default_num_threads()[0]} threads",
         "memory_bytes": total,

@@ -1,5 +1,8 @@
 /* _testing.run_op: one operation on an engine's device, from arrays to arrays, and how long it takes. The fields of the arguments' structs stand in
- * tables, so that a new operation is a new table. */
+ * tables, so that a new operation is a new table.
+ *
+ * Two forms of a call that the structs have no field for: an input given as the name of the result is that tensor itself, whose values before the call
+ * are the result's array ({"y": (array, dtype, shape), "residual": "y"}), and null_frames says how many of a convolution's first frames are NULL. */
 #include "python/testing_ops.h"
 
 #include "base/clock.h"
@@ -10,7 +13,7 @@
 
 enum { MOST_OPERANDS = 12, CHUNK_BYTES = 16 << 20 };
 
-typedef enum { INPUT, OUTPUT, FRAMES, REAL, NUMBER, LONG_NUMBER, FLAG } field_kind;
+typedef enum { INPUT, OUTPUT, FRAMES, NULL_FRAMES, REAL, NUMBER, LONG_NUMBER, FLAG } field_kind;
 
 typedef struct op_field {
     const char *name;
@@ -44,7 +47,8 @@ static const op_field sinusoid_fields[] = {FIELD(sinusoid, OUTPUT, y), FIELD(sin
 static const op_field add_fields[] = {FIELD(add, INPUT, a), FIELD(add, INPUT, b), FIELD(add, OUTPUT, y), END};
 static const op_field unary_fields[] = {FIELD(unary, INPUT, x), FIELD(unary, OUTPUT, y), FIELD(unary, NUMBER, kind), END};
 static const op_field conv_fields[] = {FIELD(conv, FRAMES, frames), FIELD(conv, INPUT, w),      FIELD(conv, INPUT, bias),     FIELD(conv, INPUT, residual),
-                                       FIELD(conv, OUTPUT, y),      FIELD(conv, FLAG, upsample), FIELD(conv, FLAG, downsample), END};
+                                       FIELD(conv, OUTPUT, y),      FIELD(conv, FLAG, upsample), FIELD(conv, FLAG, downsample),
+                                       {"null_frames", NULL_FRAMES, 0}, END};
 static const op_field channels_last_fields[] = {FIELD(channels_last, INPUT, x), FIELD(channels_last, OUTPUT, y), END};
 
 typedef union all_args {
@@ -78,6 +82,7 @@ typedef struct operand {
     PyObject *array; /* that is read, or made for the result */
     void *data;      /* of the array: float32, int32 for ids */
     int64_t length;
+    bool given; /* a result that has values before the call */
 } operand;
 
 typedef struct op_job {
@@ -86,7 +91,8 @@ typedef struct op_job {
     all_args args;
     operand operands[MOST_OPERANDS];
     int count;
-    int64_t repeats;
+    const op_field *in_place, *same; /* an input that is the same tensor as a result, and that result */
+    int64_t null_frames, repeats;
     double seconds;
     void *workspace, *chunk;
     wo_stream *stream;
@@ -121,7 +127,7 @@ static wo_status move(op_job *job, operand *o, bool in, wo_error *err) {
     return api->sync(job->stream, err);
 }
 
-static void place_frames(wo_conv_args *args, const wo_tensor *t) {
+static void place_frames(wo_conv_args *args, const wo_tensor *t, int64_t null_frames) {
     args->x_dtype = t->dtype;
     args->height = t->shape[1];
     args->width = t->shape[2];
@@ -132,7 +138,7 @@ static void place_frames(wo_conv_args *args, const wo_tensor *t) {
     args->out_frames = (int32_t)args->y.shape[0];
     size_t stride = wo_tensor_bytes(t) / (size_t)t->shape[0];
     for (int i = 0; i < t->shape[0] && i < WO_CONV_MAX_FRAMES; i++)
-        args->frames[i] = (char *)t->data + (size_t)i * stride;
+        args->frames[i] = i < null_frames ? NULL : (char *)t->data + (size_t)i * stride;
 }
 
 static wo_status place(op_job *job, wo_error *err) {
@@ -140,7 +146,7 @@ static wo_status place(op_job *job, wo_error *err) {
     for (int i = 0; i < job->count; i++) {
         operand *o = &job->operands[i];
         WO_TRY(job->device->memory->alloc(job->device, wo_tensor_bytes(&o->tensor), "a tensor of a test", &o->tensor.data, err));
-        if (o->field->kind == OUTPUT)
+        if (o->field->kind == OUTPUT && !o->given)
             WO_TRY(job->device->stream->poison(job->stream, o->tensor.data, wo_tensor_bytes(&o->tensor), err));
         else
             WO_TRY(move(job, o, true, err));
@@ -149,8 +155,10 @@ static wo_status place(op_job *job, wo_error *err) {
         else
             memcpy((char *)&job->args + o->field->offset, &o->tensor, sizeof o->tensor);
     }
+    if (job->in_place != NULL)
+        memcpy((char *)&job->args + job->in_place->offset, (char *)&job->args + job->same->offset, sizeof(wo_tensor));
     if (frames != NULL)
-        place_frames(&job->args.conv, &frames->tensor);
+        place_frames(&job->args.conv, &frames->tensor, job->null_frames);
     return WO_OK;
 }
 
@@ -236,6 +244,22 @@ static int read_shape(PyObject *value, const char *name, wo_tensor *out) {
     return result;
 }
 
+/* The values of a result before the call: its own array is filled with them. */
+static int read_before(operand *o, const char *name, PyObject *value) {
+    static const char *const axes[] = {"n"};
+    int64_t length = -1;
+    PyObject *array = wo_py_array_in(value, name, WO_F32, 1, &length, axes);
+    if (array == NULL)
+        return -1;
+    const float *from = wo_py_array_data(array);
+    float *to = o->data;
+    for (int64_t i = 0; length > 0 && i < o->length; i++)
+        to[i] = from[i % length];
+    Py_DECREF(array);
+    o->given = true;
+    return length > 0 ? 0 : (PyErr_Format(PyExc_ValueError, "%s: the array is empty", name), -1);
+}
+
 static int read_operand(op_job *job, const char *name, PyObject *value) {
     static const char *const axes[] = {"n"};
     operand *o = &job->operands[job->count];
@@ -259,6 +283,8 @@ static int read_operand(op_job *job, const char *name, PyObject *value) {
         return -1;
     o->data = wo_py_array_data(o->array);
     job->count++;
+    if (o->field->kind == OUTPUT && array != Py_None)
+        return read_before(o, name, array);
     return o->length > 0 ? 0 : (PyErr_Format(PyExc_ValueError, "%s: the array is empty", name), -1);
 }
 
@@ -277,10 +303,22 @@ static int read_scalar(op_job *job, const char *name, PyObject *value) {
         *(int64_t *)(void *)at = number;
     else if (result == 0 && f->kind == FLAG && (result = wo_py_bool(value, name, &flag)) == 0)
         *(bool *)at = flag;
+    else if (result == 0 && f->kind == NULL_FRAMES)
+        result = wo_py_int(value, name, 0, WO_CONV_MAX_FRAMES, &job->null_frames);
     return result;
 }
 
-/* Tensors are tuples, everything else is a scalar. */
+static int read_in_place(op_job *job, const char *name, PyObject *value) {
+    const char *same;
+    job->in_place = find_field(job->op, name);
+    if (job->in_place == NULL || wo_py_string(value, name, &same) < 0 || (job->same = find_field(job->op, same)) == NULL)
+        return -1;
+    if (job->in_place->kind != INPUT || job->same->kind != OUTPUT)
+        return PyErr_Format(PyExc_ValueError, "%s: only an input can be a result, '%s'", name, same), -1;
+    return 0;
+}
+
+/* Tensors are tuples or names of results, everything else is a scalar. */
 static int read_arguments(op_job *job, PyObject *arguments) {
     PyObject *dict = wo_py_mapping(arguments, "arguments"), *key, *value;
     Py_ssize_t position = 0;
@@ -290,6 +328,8 @@ static int read_arguments(op_job *job, PyObject *arguments) {
         result = wo_py_string(key, "arguments", &name);
         if (result == 0 && PyTuple_Check(value) && job->count == MOST_OPERANDS)
             result = (PyErr_SetString(PyExc_ValueError, "arguments: there are too many tensors"), -1);
+        else if (result == 0 && PyUnicode_Check(value))
+            result = read_in_place(job, name, value);
         else if (result == 0)
             result = PyTuple_Check(value) ? read_operand(job, name, value) : read_scalar(job, name, value);
     }
