@@ -252,8 +252,8 @@ def cuda_cards() -> list[str]:
 
 def card_properties(name: str) -> dict[str, Any]:
     """Of a cuda device, which need not be opened for it: name, sm (compute capability times 10), multiprocessors,
-    shared_bytes, memory_bytes, l2_bytes, clock_mhz; tabled rates, 0 where unknown: bf16_tflops, f32_tflops, memory_gbs, link_gbs;
-    planning_only. DeviceError where it is not there."""
+    shared_bytes, memory_bytes, l2_bytes, clock_mhz; tabled rates, 0 where unknown: bf16_tflops, f32_tflops,
+    memory_gbs, link_gbs; planning_only. DeviceError where it is not there."""
 
 def set_library_folders(folders: Sequence[str]) -> None:
     """Folders in which cuBLASLt, cuDNN and NVRTC may lie, searched before the system's; for devices opened from now
