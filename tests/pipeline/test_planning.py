@@ -139,7 +139,7 @@ def test_resident_components_that_do_not_run_count_as_outside() -> None:
 def test_a_plan_says_every_figure_as_text_html_and_dict() -> None:
     class Whole(FakePlan):
         def summary(self) -> dict[str, Any]:
-            names = "weight_bytes groups streamed_bytes ring_bytes activation_bytes keep_bytes staging_bytes"
+            names = "weight_bytes groups streamed_bytes ring_bytes arrival_bytes activation_bytes keep_bytes staging_bytes"
             rest = dict.fromkeys([*names.split(), "host_keep_bytes", "fixed_bytes"], 1234)
             return {**rest, **self.figures}
 
@@ -150,6 +150,7 @@ def test_a_plan_says_every_figure_as_text_html_and_dict() -> None:
         "vae",
         "weights",
         "ring",
+        "8-bit weights on arrival",
         "activations",
         "host slabs",
         "1.21 KiB",
