@@ -139,8 +139,8 @@ def test_resident_components_that_do_not_run_count_as_outside() -> None:
 def test_a_plan_says_every_figure_as_text_html_and_dict() -> None:
     class Whole(FakePlan):
         def summary(self) -> dict[str, Any]:
-            names = "weight_bytes groups streamed_bytes ring_bytes arrival_bytes activation_bytes keep_bytes staging_bytes"
-            rest = dict.fromkeys([*names.split(), "host_keep_bytes", "fixed_bytes"], 1234)
+            names = "weight_bytes groups streamed_bytes ring_bytes arrival_bytes activation_bytes keep_bytes"
+            rest = dict.fromkeys([*names.split(), "staging_bytes", "host_keep_bytes", "fixed_bytes"], 1234)
             return {**rest, **self.figures}
 
     phase = Phase("vae", offload.auto_offload_settings(vram="1MiB"), lambda policy: Whole(300, policy), 300, 50)
