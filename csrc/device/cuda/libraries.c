@@ -187,32 +187,25 @@ const wo_cuda_libraries *wo_cuda_libraries_get(void) {
     return &tables;
 }
 
-static library *find_library(const char *key) {
+static void note(const char *key, bool declined, const char *format, va_list arguments) {
+    pthread_mutex_lock(&lock);
     for (int i = 0; i < LIBRARIES; i++)
         if (strcmp(libraries[i].key, key) == 0)
-            return &libraries[i];
-    return NULL;
+            vsnprintf(declined ? libraries[i].declined : libraries[i].problem, sizeof libraries[i].problem, format, arguments);
+    pthread_mutex_unlock(&lock);
 }
 
 void wo_cuda_note_problem(const char *key, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    pthread_mutex_lock(&lock);
-    library *l = find_library(key);
-    if (l != NULL)
-        vsnprintf(l->problem, sizeof l->problem, format, arguments);
-    pthread_mutex_unlock(&lock);
+    note(key, false, format, arguments);
     va_end(arguments);
 }
 
 void wo_cuda_note_decline(const char *key, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    pthread_mutex_lock(&lock);
-    library *l = find_library(key);
-    if (l != NULL)
-        vsnprintf(l->declined, sizeof l->declined, format, arguments);
-    pthread_mutex_unlock(&lock);
+    note(key, true, format, arguments);
     va_end(arguments);
 }
 
