@@ -52,7 +52,7 @@ def random_folders(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def others() -> int:
     """Counted host memory of the process before a test begins: engines that other tests left open. Named first among a
-    test's fixtures it is measured before they are made."""
+    test's fixtures it is measured before those are made that live as long as the test; what a module's hold counts."""
     gc.collect()
     return _core.host_memory()["current"]
 
