@@ -73,7 +73,7 @@ CUDA_ALONE := run-cuda/test_offload_edges run-cuda/test_stream
 test-cuda: $(if $(NVCC),,no-nvcc) $(CUDA_RUNS)
 	@echo "all tests of the CUDA device passed ($(SAN))"
 run-cuda/%: $(OUT)/cuda_tests/% $(FAKE_LIBRARIES)
-	@LD_LIBRARY_PATH=$(abspath $(OUT))/fakecuda $< >$<.log 2>&1 && { echo "== $<"; grep -v '^fakecuda: ' $<.log || true; } || { echo "== $<: failed"; cat $<.log; exit 1; }
+	@began=$$(date +%s); LD_LIBRARY_PATH=$(abspath $(OUT))/fakecuda $< >$<.log 2>&1 && { echo "== $<: $$(($$(date +%s) - began)) s"; grep -v '^fakecuda: ' $<.log || true; } || { echo "== $<: failed"; cat $<.log; exit 1; }
 $(CUDA_ALONE): run-cuda/%: | $(filter-out $(CUDA_ALONE),$(CUDA_RUNS))
 no-nvcc:
 	@echo "nvcc was not found: the tests of the CUDA device run the kernels' PTX, which nvcc makes (say where it is with NVCC=)"; exit 1
