@@ -4,6 +4,7 @@
  * The driver calls those of one stream in order, so their nodes are a ring: node i of the stream is at i % WO_CUDA_NODES and is free again when `done`
  * has passed it. It may call those of different streams one after the other: a wait for a signal then holds up the host calls of the other streams as
  * well, which costs time where a trace is recorded, but nothing can hang, for whoever signals (a reader) waits for no host function.
+ * Nor does a reader wait for the thread that enqueues, which the driver may hold in a launch until all streams have run dry (it loads kernels lazily).
  *
  * After a context is lost nobody can say whether the driver will still make a call that it owes. Such a call touches nothing of the caller's, and whoever
  * waits for the stream waits for the call that is being made. When the stream goes, the nodes stay, marked dead, and a call that comes late finds the

@@ -144,6 +144,7 @@ static void read_seed(void) {
     const char *pageable = getenv("FAKECUDA_PAGEABLE");
     fake.seed = (uint64_t)number("FAKECUDA_SEED", 0);
     fake.delay = number("FAKECUDA_DELAY", 0);
+    fake.lazy = number("FAKECUDA_LAZY", 0) != 0;
     fake.pageable_async = pageable != NULL && strcmp(pageable, "async") == 0;
 }
 
@@ -198,6 +199,12 @@ void fakecuda_set_seed(uint64_t seed, double max_delay) {
 
 void fakecuda_set_pageable(bool async) {
     fake.pageable_async = async;
+}
+
+void fakecuda_set_lazy(bool lazy) {
+    pthread_mutex_lock(&fake.lock);
+    fake.lazy = lazy;
+    pthread_mutex_unlock(&fake.lock);
 }
 
 void fakecuda_fail(const char *symbol, int64_t n, int result, bool sticky) {

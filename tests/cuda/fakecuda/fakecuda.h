@@ -8,6 +8,7 @@
  *   FAKECUDA_DRIVER     driver's version (13000)        FAKECUDA_THREADS   host threads for the blocks of a launch (1)
  *   FAKECUDA_SEED       of schedules and delays (0: in order)    FAKECUDA_DELAY   longest random delay before a command, seconds (0)
  *   FAKECUDA_PAGEABLE   sync (as the driver mostly does), async (as it may): copies that touch host memory which is not pinned
+ *   FAKECUDA_LAZY       1: as set_lazy from the start (0)
  *   FAKECUDA_FAIL       SYMBOL:N:RESULT[:sticky], a fault from the start
  *   FAKECUDA_PTX        folder of MODULE.ptx that are run instead of the kernels built in
  *   FAKECUDA_TRACE      1: every command on stderr when it is carried out
@@ -44,6 +45,8 @@ typedef struct fakecuda_counts {
  *   set_target       80 or 120, as FAKECUDA_TARGET; while no context is there
  *   set_seed         of warp schedules, of when cp.async lands and of delays up to max_delay before each command; 0: all in order
  *   set_pageable     true: copies with pageable host memory are carried out in the stream; false: at once, when the stream has got there
+ *   set_lazy         true: the first launch of each kernel, and every call of another library, waits until the card has nothing left to do, as
+ *                    the driver may when it loads kernels at their first use
  *   fail             the n-th call from now of symbol (NULL: of any entry but cuGetErrorName and cuGetErrorString) does nothing and returns
  *                    result; sticky: and so does every later call on that card, until its context is gone. n = 0: none
  *   fail_kernel      the n-th launch from now is accepted, and ends with result while it runs; every later call returns it
@@ -55,7 +58,8 @@ typedef struct fakecuda_counts {
  *   misuses          calls that no driver forgives or that only seem to work: objects left when a context goes, calls from a host function,
  *                    handles that are gone, overlapping copies. Each is printed as well
  *   pageable_copies  copies with host memory that is not pinned
- *   implicit_waits   calls by which the driver waited for the card without being asked (cuMemFree and the like, pageable copies)
+ *   implicit_waits   calls by which the driver waited for the card without being asked (cuMemFree and the like, pageable
+ *                    copies, lazy loading)
  *   kernel           counts of one kernel, zeros when it was not launched
  *   call             for other fake libraries: carries fn out in the order of the stream, with a copy of ctx; anything but 0 is what the context is then
  *                    lost with. Returns what a launch would
@@ -66,6 +70,7 @@ typedef struct fakecuda_counts {
     X(set_target, void, (int target))                                             \
     X(set_seed, void, (uint64_t seed, double max_delay))                          \
     X(set_pageable, void, (bool async))                                           \
+    X(set_lazy, void, (bool lazy))                                                \
     X(fail, void, (const char *symbol, int64_t n, int result, bool sticky))       \
     X(fail_kernel, void, (int64_t n, int result))                                 \
     X(fired, bool, (void))                                                        \

@@ -95,6 +95,7 @@ struct CUfunc_st {
     const ptxsim_module *module;
     int entry;
     unsigned shared_fixed, shared_most; /* static; dynamic, as allowed by cuFuncSetAttribute */
+    bool launched;
 };
 
 struct CUmod_st {
@@ -123,7 +124,7 @@ typedef struct fake_state {
     fake_fault fault;
     int64_t kernel_left;
     wo_cu_result kernel_result;
-    bool fired, trace;
+    bool fired, trace, lazy;
     atomic_bool pageable_async;
     uint64_t seed;
     double delay;
@@ -180,6 +181,7 @@ wo_cu_result fake_enter_with_stream(fake_entry entry, wo_cu_stream stream, wo_cu
 wo_cu_result fake_push(wo_cu_stream s, const fake_command *command);
 void fake_drain(wo_cu_stream s);                 /* waits for what is queued now; releases the lock meanwhile */
 bool fake_drain_context(wo_cu_context context);  /* the same for all its streams; true when there was something to wait for */
+void fake_load_lazily(wo_cu_context context);    /* waits as set_lazy says */
 bool fake_is_queued(wo_cu_context context, uint64_t address, size_t bytes); /* a copy or fill that touches a range */
 void fake_close_stream(wo_cu_stream s);
 void fake_reap(void);                            /* joins the threads of destroyed streams that have ended */

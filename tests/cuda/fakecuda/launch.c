@@ -230,6 +230,9 @@ static wo_cu_result enqueue(wo_cu_function f, const fake_grid *shape, wo_cu_stre
                     shape->shared_bytes, f->shared_most);
         return fake_leave(WO_CU_INVALID_VALUE);
     }
+    if (!f->launched)
+        fake_load_lazily(context);
+    f->launched = true;
     return fake_leave(push_launch(s, f, shape, params[0]));
 }
 

@@ -185,6 +185,11 @@ bool fake_drain_context(wo_cu_context context) {
     return waited;
 }
 
+void fake_load_lazily(wo_cu_context context) {
+    if (fake.lazy && fake_drain_context(context))
+        fake.implicit_waits++;
+}
+
 static bool touches(const fake_command *c, uint64_t address, size_t bytes) {
     const bool copies = c->kind == FAKE_COPY, fills = c->kind == FAKE_FILL;
     return ((copies || fills) && c->dst < address + bytes && address < c->dst + c->bytes) || (copies && c->src < address + bytes && address < c->src + c->bytes);
@@ -363,6 +368,7 @@ int fakecuda_call(void *stream, int (*fn)(void *ctx), const void *ctx, size_t by
     if (copy_of_ctx == NULL)
         return fake_leave(WO_CU_OUT_OF_MEMORY);
     memcpy(copy_of_ctx, ctx, bytes);
+    fake_load_lazily(s->head.context);
     r = fake_push(s, &(fake_command){.kind = FAKE_CALL, .call = fn, .ctx = copy_of_ctx});
     if (r != WO_CU_SUCCESS)
         free(copy_of_ctx);
