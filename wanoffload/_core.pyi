@@ -301,7 +301,9 @@ class _testing:
         """One operation on the engine's device: ({name: result as float32}, seconds of a call, the mean of repeats
         behind a first one). arguments: by the names of its fields, tensors as (array of one axis, dtype, shape), where
         the array is repeated until the tensor is full and None for results; a convolution's frames are one tensor
-        [frames, height, width, channels]."""
+        [frames, height, width, channels], of which the first null_frames are frames of zeros that are not there. An
+        input given as the name of a result is that tensor itself ({"residual": "y"}), which then begins with an
+        array of its own."""
     @staticmethod
     def tiles_after_cancel(engine: Engine) -> int:
         """Tiles that threads began after the last cancel."""

@@ -207,7 +207,9 @@ PyDoc_STRVAR(run_op_doc, "run_op(engine, op, arguments, repeats=0)\n--\n\n"
                          "One operation on the engine's device: ({name: result as float32}, seconds of a call, the mean of\n"
                          "repeats behind a first one). arguments: by the names of its fields, tensors as (array of one axis,\n"
                          "dtype, shape), where the array is repeated until the tensor is full and None for results; a\n"
-                         "convolution's frames are one tensor [frames, height, width, channels].");
+                         "convolution's frames are one tensor [frames, height, width, channels], of which the first\n"
+                         "null_frames are frames of zeros that are not there. An input given as the name of a result is that\n"
+                         "tensor itself ({\"residual\": \"y\"}), which then begins with an array of its own.");
 
 enum { WITH_NAMES = METH_VARARGS | METH_KEYWORDS | METH_STATIC };
 

@@ -7,7 +7,14 @@
 
 #include <time.h>
 
-bool ptxsim_addresses(warp *w, const ins *i, operand base, u8 base_bytes, u64 offset, access *a) {
+/* What runs at every access is compiled for wider instruction sets, too, as lanes.h is. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_UNDEFINED__)
+#define HOT __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), flatten))
+#else
+#define HOT
+#endif
+
+HOT bool ptxsim_addresses(warp *w, const ins *i, operand base, u8 base_bytes, u64 offset, access *a) {
     const u32 *narrow = lanes(w, base);
     const u64 *full = lanes(w, base);
     u32 missing = a->exec & ~w->valid[base.valid];
@@ -28,8 +35,16 @@ bool ptxsim_addresses(warp *w, const ins *i, operand base, u8 base_bytes, u64 of
  * all its banks with another or none. */
 static u32 bank_passes(const u64 *at, u32 count, u32 words) {
     const u32 shift = words == 4 ? 4 : words == 2 ? 3 : 2, groups = 32 / words;
+    u64 first[32], place[32];
+    u32 seen = 0, differ = 0;
+    for (u32 l = 0; l < count; l++) { /* mostly no bank is asked for two words */
+        const u64 x = at[l] >> shift;
+        const u32 bank = x & (groups - 1);
+        if (!(seen >> bank & 1)) first[bank] = x, seen |= 1u << bank;
+        differ |= first[bank] != x;
+    }
+    if (!differ) return 1;
     u32 most = 1, used[32] = {0}, places = 0;
-    u64 place[32];
     for (u32 l = 0; l < count; l++) {
         const u64 x = at[l] >> shift;
         u32 k = places;
@@ -234,7 +249,7 @@ static bool in_any(warp *w, const ins *i, access *a) {
     }
     return true;
 }
-bool ptxsim_reach(warp *w, const ins *i, access *a, int space) {
+HOT bool ptxsim_reach(warp *w, const ins *i, access *a, int space) {
     const block *b = w->b;
     u64 low_bits = 0;
     if (space == SP_GENERIC) return in_any(w, i, a);
@@ -267,7 +282,7 @@ static u64 widened(const ins *i, const unsigned char *from) {
         if (exec >> n & 1 && (to_host)) memcpy(a.host[n] + k * sizeof(T), (const T *)reg + n, sizeof(T));                                            \
         if (exec >> n & 1 && !(to_host)) memcpy(reg + n * sizeof(T), a.host[n] + k * sizeof(T), sizeof(T));                                          \
     }
-bool ptxsim_step_ld(warp *w, const ins *i, u32 exec) {
+HOT bool ptxsim_step_ld(warp *w, const ins *i, u32 exec) {
     access a;
     a.exec = exec, a.bytes = (u32)i->bytes * i->vector, a.write = false;
     if (!ptxsim_addresses(w, i, i->o[i->vector], i->base_bytes, i->imm, &a) || !ptxsim_reach(w, i, &a, i->space)) return false;
@@ -290,7 +305,7 @@ bool ptxsim_step_ld(warp *w, const ins *i, u32 exec) {
     }
     return true;
 }
-bool ptxsim_step_st(warp *w, const ins *i, u32 exec) {
+HOT bool ptxsim_step_st(warp *w, const ins *i, u32 exec) {
     access a;
     a.exec = exec, a.bytes = (u32)i->bytes * i->vector, a.write = true;
     if (!ptxsim_need(w, i, exec, 1, i->vector, "what is stored")) return false;

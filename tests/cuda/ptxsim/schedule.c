@@ -34,7 +34,7 @@ static bool make_block(block *b) {
     bool ok = b->warp && b->shared && b->wrote && b->read;
     for (u32 k = 0; ok && k < b->warps; k++) {
         warp *w = &b->warp[k];
-        w->file_memory = calloc(1, register_bytes(b) + 64); /* calloc: of many registers only those in use become memory */
+        w->file_memory = malloc(register_bytes(b) + 64); /* what a register holds before it is written is nobody's business: see valid */
         w->file = w->file_memory ? w->file_memory + (64 - (uintptr_t)w->file_memory % 64) : NULL;
         w->valid = malloc(b->m->valid_words * sizeof(u32));
         w->local = calloc(LANES, b->m->local_bytes), w->local_known = calloc(LANES, b->m->local_bytes);
