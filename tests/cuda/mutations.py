@@ -62,7 +62,9 @@ class Cut:
 
     @property
     def tests(self) -> tuple[tuple[str, ...], ...]:
-        return next(tests for start, tests in TESTS.items() if self.kernel.startswith(start))
+        """Of a table's cases those that launch the kernel."""
+        tests = next(tests for start, tests in TESTS.items() if self.kernel.startswith(start))
+        return tuple((*test, self.kernel) if test[0] == "test_ops" else test for test in tests)
 
     @property
     def name(self) -> str:

@@ -172,7 +172,7 @@ void fakecuda_reset(void) {
     pthread_mutex_lock(&fake.lock);
     fake.fault = (fake_fault){.left = 0};
     fake.kernel_left = 0;
-    fake.fired = false;
+    fake.fired = fake.rehearsal = false;
     memset(fake.calls, 0, sizeof fake.calls);
     fake.misuses = fake.pageable_copies = fake.implicit_waits = 0;
     fake.message[0] = '\0';
@@ -204,6 +204,12 @@ void fakecuda_set_pageable(bool async) {
 void fakecuda_set_lazy(bool lazy) {
     pthread_mutex_lock(&fake.lock);
     fake.lazy = lazy;
+    pthread_mutex_unlock(&fake.lock);
+}
+
+void fakecuda_set_rehearsal(bool rehearsal) {
+    pthread_mutex_lock(&fake.lock);
+    fake.rehearsal = rehearsal;
     pthread_mutex_unlock(&fake.lock);
 }
 

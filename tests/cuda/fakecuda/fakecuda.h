@@ -47,6 +47,7 @@ typedef struct fakecuda_counts {
  *   set_pageable     true: copies with pageable host memory are carried out in the stream; false: at once, when the stream has got there
  *   set_lazy         true: the first launch of each kernel, and every call of another library, waits until the card has nothing left to do, as
  *                    the driver may when it loads kernels at their first use
+ *   set_rehearsal    true: launches are counted and not carried out, to see which kernels something asks for
  *   fail             the n-th call from now of symbol (NULL: of any entry but cuGetErrorName and cuGetErrorString) does nothing and returns
  *                    result; sticky: and so does every later call on that card, until its context is gone. n = 0: none
  *   fail_kernel      the n-th launch from now is accepted, and ends with result while it runs; every later call returns it
@@ -71,6 +72,7 @@ typedef struct fakecuda_counts {
     X(set_seed, void, (uint64_t seed, double max_delay))                          \
     X(set_pageable, void, (bool async))                                           \
     X(set_lazy, void, (bool lazy))                                                \
+    X(set_rehearsal, void, (bool rehearsal))                                      \
     X(fail, void, (const char *symbol, int64_t n, int result, bool sticky))       \
     X(fail_kernel, void, (int64_t n, int result))                                 \
     X(fired, bool, (void))                                                        \

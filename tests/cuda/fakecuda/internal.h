@@ -124,7 +124,7 @@ typedef struct fake_state {
     fake_fault fault;
     int64_t kernel_left;
     wo_cu_result kernel_result;
-    bool fired, trace, lazy;
+    bool fired, trace, lazy, rehearsal;
     atomic_bool pageable_async;
     uint64_t seed;
     double delay;

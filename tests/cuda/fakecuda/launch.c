@@ -289,8 +289,9 @@ bool fake_run(wo_cu_stream s, const fake_grid *l) {
                             .seed = seed,
                             .async = seed == 0 ? PTXSIM_ASYNC_LATE : (ptxsim_async)(seed >> 32) % 3,
                             .threads = fake.threads};
+    const bool rehearsal = fake.rehearsal;
     pthread_mutex_unlock(&fake.lock);
-    bool ok = ptxsim_run(&launch, &report);
+    bool ok = rehearsal || ptxsim_run(&launch, &report);
     pthread_mutex_lock(&fake.lock);
     count(l->name, &report);
     if (!ok) {
