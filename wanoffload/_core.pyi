@@ -133,7 +133,7 @@ class Plan:
         """name, first_layer, layers, bytes, tier ("device" = resident)."""
     def passes(self) -> list[dict[str, Any]]:
         """visits, streamed_bytes, activation_bytes, activation_live_bytes; work: what is computed, from the shapes: its
-        operations, FLOP of products, attention and convolutions, each as (float32, bfloat16), and other_bytes that all
+        operations, FLOP of products, attention and convolutions, each as (float32, 16 bits), and other_bytes that all
         other operations read and write."""
     def visits(self, index: int) -> list[int]:
         """The groups that pass `index` acquires, in order."""

@@ -27,7 +27,7 @@ class Rates:
 
     Attributes:
         card: Its name.
-        flops: Operations per second by kind: (float32, bfloat16).
+        flops: Operations per second by kind: (float32, bfloat16 or float16).
         memory: Bytes per second that operations which only move data reach.
         link: Bytes per second from host memory to the card.
         source: Where the rates come from, in words.
@@ -74,7 +74,7 @@ def tabled_rates(properties: Mapping[str, Any]) -> Rates | None:
     shares = {"products": _PRODUCTS, "attention": attention, "convolutions": _CONVOLUTIONS}
     flops = {kind: (f32 * 1e12 * _FLOAT32, bf16 * 1e12 * share) for kind, share in shares.items()}
     source = (
-        f"from tabled rates: {bf16:g} TFLOP/s in bfloat16 (products at {_PRODUCTS:.0%} of it, attention at "
+        f"from tabled rates: {bf16:g} TFLOP/s in bfloat16 and float16 (products at {_PRODUCTS:.0%} of it, attention at "
         f"{attention:.0%}, convolutions at {_CONVOLUTIONS:.0%}) and {f32:g} in float32 (at {_FLOAT32:.0%}), {link:g} "
         "GB/s over the link; none of it measured here"
     )

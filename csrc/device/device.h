@@ -79,6 +79,7 @@ typedef struct wo_stream_api {
  * ops/. Work is enqueued; the args struct is copied. */
 typedef struct wo_ops_api {
     uint32_t version, size;
+    uint32_t computes; /* the compute dtypes of the device, a bit each: 1u << WO_F32 | ... */
 #define WO_OP_ENTRY(op) wo_status (*op)(wo_stream * s, const wo_##op##_args *args, wo_error *err);
     WO_OP_LIST(WO_OP_ENTRY)
 #undef WO_OP_ENTRY
@@ -105,5 +106,10 @@ struct wo_stream { /* the public head of each device's stream */
 wo_status wo_device_open(const char *name, wo_device **out, wo_error *err);
 void wo_device_close(wo_device *d);
 const char *wo_device_names(void); /* "cpu" or "cpu, cuda": for messages */
+
+/* Whether activations may have this dtype on the device. */
+static inline bool wo_device_computes(const wo_device *d, wo_dtype dtype) {
+    return (d->ops->computes >> dtype & 1u) != 0;
+}
 
 #endif

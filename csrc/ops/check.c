@@ -38,6 +38,13 @@ wo_status wo_check_tensor(wo_error *err, const char *op, const char *name, const
     return WO_OK;
 }
 
+wo_status wo_check_dtype(wo_error *err, const char *op, const char *name, wo_dtype dtype, unsigned dtypes) {
+    char wanted[DESCRIPTION_BYTES];
+    if ((unsigned)dtype >= WO_DTYPE_COUNT || (dtypes >> dtype & 1u) == 0)
+        WO_FAIL(err, WO_EINTERNAL, "%s: %s must be %s, but have dtype %d", op, name, describe_dtypes(dtypes, wanted, sizeof wanted), (int)dtype);
+    return WO_OK;
+}
+
 wo_status wo_check_workspace(wo_error *err, const char *op, const wo_tensor *workspace, size_t needed) {
     char found[DESCRIPTION_BYTES];
     if (needed == 0 && !wo_check_given(workspace))

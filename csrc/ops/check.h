@@ -9,16 +9,18 @@
 
 #include "ops/ops.h"
 
-/* Sets of dtypes, one bit each. */
+/* Sets of dtypes, one bit each. WO_IS_COMPUTE is the set of the stream's device, with `s` in scope. */
+#define WO_IS_COMPUTE (s->device->ops->computes)
 enum {
     WO_IS_F32 = 1u << WO_F32,
-    WO_IS_COMPUTE = 1u << WO_F32 | 1u << WO_BF16,
     WO_IS_WEIGHT = 1u << WO_F32 | 1u << WO_BF16 | 1u << WO_F16,
     WO_IS_I32 = 1u << WO_I32
 };
 
 /* The tensor has data, the rank, one of the dtypes, no empty axis, and elements at their own alignment. */
 wo_status wo_check_tensor(wo_error *err, const char *op, const char *name, const wo_tensor *t, int rank, unsigned dtypes);
+/* The dtype of `name`, a plural, is one of the dtypes. */
+wo_status wo_check_dtype(wo_error *err, const char *op, const char *name, wo_dtype dtype, unsigned dtypes);
 /* The workspace is bytes (U8) and holds `needed` of them; it may be absent when nothing is needed. */
 wo_status wo_check_workspace(wo_error *err, const char *op, const wo_tensor *workspace, size_t needed);
 /* Always an error: "<op>: <rule>; <name> is [..] dtype, <other_name> is [..] dtype". other may be NULL. */
@@ -48,6 +50,12 @@ bool wo_check_apart_or_same(const wo_tensor *a, const wo_tensor *b);
         if (!(condition))                                                               \
             return wo_check_refuse(err, OP, (rule), #a, &args->a, #b, &args->b);        \
     } while (0)
+/* bfloat16 and float16 do not meet in one call: a device has each beside float32. */
+static inline bool wo_check_mixed(wo_dtype a, wo_dtype b) {
+    return (a == WO_BF16 && b == WO_F16) || (a == WO_F16 && b == WO_BF16);
+}
+#define WO_CHECK_NOT_MIXED(a, b) \
+    WO_CHECK_RULE(!wo_check_mixed(args->a.dtype, args->b.dtype), #a " and " #b " must not be bfloat16 and float16", a, b)
 #define WO_CHECK_APART(a, b) WO_CHECK_RULE(!wo_check_overlap(&args->a, &args->b), #a " and " #b " must not overlap", a, b)
 
 /* Whether the device's table reaches as far as the entry and has it. */

@@ -7,7 +7,7 @@ static wo_tensor frame_tensor(const wo_conv_args *args, int32_t i) {
     return wo_tensor_of((void *)(uintptr_t)args->frames[i], args->x_dtype, args->height, args->width, args->channels);
 }
 
-static wo_status check_sizes(const wo_conv_args *args, wo_error *err) {
+static wo_status check_sizes(const wo_stream *s, const wo_conv_args *args, wo_error *err) {
     if (args->height < 1 || args->width < 1 || args->channels < 1 || args->out_frames < 1)
         WO_FAIL(err, WO_EINTERNAL, OP ": the input must not be empty, but is %lld x %lld with %lld channels and %d frames out",
                 (long long)args->height, (long long)args->width, (long long)args->channels, (int)args->out_frames);
@@ -23,12 +23,10 @@ static wo_status check_sizes(const wo_conv_args *args, wo_error *err) {
         args->out_frames + args->kt - 1 > WO_CONV_MAX_FRAMES)
         WO_FAIL(err, WO_EINTERNAL, OP ": %d frames out with %d taps in time need more than %d frames in", (int)args->out_frames,
                 (int)args->kt, (int)WO_CONV_MAX_FRAMES);
-    if (args->x_dtype != WO_F32 && args->x_dtype != WO_BF16)
-        WO_FAIL(err, WO_EINTERNAL, OP ": frames must be float32 or bfloat16, but have dtype %d", (int)args->x_dtype);
-    return WO_OK;
+    return wo_check_dtype(err, OP, "frames", args->x_dtype, WO_IS_COMPUTE);
 }
 
-static wo_status check_frames(const wo_conv_args *args, wo_error *err) {
+static wo_status check_frames(const wo_stream *s, const wo_conv_args *args, wo_error *err) {
     for (int32_t i = 0; i < args->out_frames + args->kt - 1; i++) {
         if (args->frames[i] == NULL)
             continue;
@@ -46,14 +44,15 @@ static wo_status check_frames(const wo_conv_args *args, wo_error *err) {
 wo_status wo_conv(wo_stream *s, const wo_conv_args *args, wo_error *err) {
     const wo_tensor *w = &args->w, *y = &args->y;
     int64_t up = args->upsample ? 2 : 1, down = args->downsample ? 2 : 1;
-    WO_TRY(check_sizes(args, err));
+    WO_TRY(check_sizes(s, args, err));
     WO_CHECK_TENSOR(w, 5, WO_IS_WEIGHT);
     WO_CHECK_TENSOR(y, 4, WO_IS_COMPUTE);
     WO_CHECK_OPTIONAL(bias, 1, WO_IS_F32);
     WO_CHECK_OPTIONAL(residual, 4, WO_IS_COMPUTE);
     WO_CHECK_RULE(w->shape[1] == args->kt && w->shape[2] == args->kh && w->shape[3] == args->kw && w->shape[4] == args->channels,
                   "w must be [N, kt, kh, kw, channels] of the call", w, y);
-    WO_CHECK_RULE(args->x_dtype != WO_BF16 || w->dtype != WO_F16, "there is no product of bfloat16 frames with float16", w, y);
+    WO_CHECK_RULE(!wo_check_mixed(args->x_dtype, w->dtype), "there is no product of bfloat16 frames with float16, nor of float16 ones with bfloat16", w, y);
+    WO_CHECK_RULE(!wo_check_mixed(args->x_dtype, y->dtype), "frames and y must not be bfloat16 and float16", y, w);
     WO_CHECK_RULE(y->shape[0] == args->out_frames && y->shape[1] == args->height * up / down &&
                       y->shape[2] == args->width * up / down && y->shape[3] == w->shape[0],
                   "y must be [out_frames, height, width, N], doubled in space where upsample is set, halved where downsample is", y, w);
@@ -70,7 +69,7 @@ wo_status wo_conv(wo_stream *s, const wo_conv_args *args, wo_error *err) {
     WO_CHECK_APART(workspace, y);
     WO_CHECK_APART(workspace, w);
     WO_CHECK_APART(workspace, residual);
-    WO_TRY(check_frames(args, err));
+    WO_TRY(check_frames(s, args, err));
     WO_CHECK_DISPATCH(conv);
 }
 

@@ -30,6 +30,7 @@ static wo_status check_affine(const wo_layer_norm_args *args, wo_error *err) {
 wo_status wo_layer_norm(wo_stream *s, const wo_layer_norm_args *args, wo_error *err) {
     WO_CHECK_TENSOR(x, 2, WO_IS_COMPUTE);
     WO_CHECK_TENSOR(y, 2, WO_IS_COMPUTE);
+    WO_CHECK_NOT_MIXED(y, x);
     WO_CHECK_RULE(wo_check_same_shape(&args->y, &args->x), "y must have the shape of x", y, x);
     WO_CHECK_APART(y, x);
     if (wo_check_given(&args->scale) || wo_check_given(&args->shift))

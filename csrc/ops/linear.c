@@ -2,7 +2,7 @@
 
 #define OP "linear"
 
-static wo_status check_epilogue(const wo_linear_args *args, wo_error *err) {
+static wo_status check_epilogue(const wo_stream *s, const wo_linear_args *args, wo_error *err) {
     bool gated = args->epilogue == WO_EPILOGUE_GATE;
     bool in_place = args->epilogue == WO_EPILOGUE_ADD || gated;
     if ((unsigned)args->epilogue > WO_EPILOGUE_GATE)
@@ -34,7 +34,8 @@ wo_status wo_linear(wo_stream *s, const wo_linear_args *args, wo_error *err) {
     WO_CHECK_TENSOR(y, 2, WO_IS_COMPUTE);
     WO_CHECK_OPTIONAL(bias, 1, WO_IS_F32);
     WO_CHECK_RULE(args->x.shape[1] == args->w.shape[1], "x and w must have the same number of columns", x, w);
-    WO_CHECK_RULE(args->x.dtype != WO_BF16 || args->w.dtype != WO_F16, "there is no product of bfloat16 with float16", x, w);
+    WO_CHECK_RULE(!wo_check_mixed(args->x.dtype, args->w.dtype), "there is no product of bfloat16 with float16", x, w);
+    WO_CHECK_NOT_MIXED(y, x);
     WO_CHECK_RULE(args->y.shape[0] == args->x.shape[0], "y must have the rows of x", y, x);
     WO_CHECK_RULE(args->y.shape[1] == args->w.shape[0], "y must have a column for each row of w", y, w);
     if (wo_check_given(&args->bias))
@@ -42,7 +43,7 @@ wo_status wo_linear(wo_stream *s, const wo_linear_args *args, wo_error *err) {
     WO_CHECK_APART(y, x);
     WO_CHECK_APART(y, w);
     WO_CHECK_APART(y, bias);
-    WO_TRY(check_epilogue(args, err));
+    WO_TRY(check_epilogue(s, args, err));
     if ((unsigned)args->form > WO_FORM_DOT)
         WO_FAIL(err, WO_EINTERNAL, OP ": there is no form %d", (int)args->form);
     WO_TRY(wo_check_workspace(err, OP, &args->workspace, wo_linear_workspace(s->device, args)));

@@ -20,6 +20,7 @@ wo_status wo_rms_norm(wo_stream *s, const wo_rms_norm_args *args, wo_error *err)
     WO_CHECK_TENSOR(weight, 1, WO_IS_F32);
     WO_CHECK_TENSOR(y, 2, WO_IS_COMPUTE);
     WO_CHECK_RULE(args->weight.shape[0] == args->x.shape[1], "weight must have the width of x", weight, x);
+    WO_CHECK_NOT_MIXED(y, x);
     WO_CHECK_RULE(wo_check_same_shape(&args->y, &args->x), "y must have the shape of x", y, x);
     WO_CHECK_RULE(wo_check_apart_or_same(&args->y, &args->x), "y must be x itself, in the same dtype, or apart from it", y, x);
     WO_CHECK_APART(y, weight);

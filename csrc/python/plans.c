@@ -152,8 +152,8 @@ static PyObject *plan_groups(PyObject *object, PyObject *Py_UNUSED(none)) {
     return list;
 }
 
-/* (float32, bfloat16) */
-static PyObject *pair(const double *kinds) { return Py_BuildValue("dd", kinds[WO_WORK_F32], kinds[WO_WORK_BF16]); }
+/* (float32, 16 bits) */
+static PyObject *pair(const double *kinds) { return Py_BuildValue("dd", kinds[WO_WORK_F32], kinds[WO_WORK_HALF]); }
 
 static PyObject *work_dict(const wo_work *work) {
     PyObject *dict = PyDict_New();
@@ -224,7 +224,7 @@ PyDoc_STRVAR(summary_doc, "summary($self, /)\n--\n\n"
 PyDoc_STRVAR(groups_doc, "groups($self, /)\n--\n\nname, first_layer, layers, bytes, tier (\"device\" = resident).");
 PyDoc_STRVAR(passes_doc, "passes($self, /)\n--\n\n"
                          "visits, streamed_bytes, activation_bytes, activation_live_bytes; work: what is computed, from the\n"
-                         "shapes: its operations, FLOP of products, attention and convolutions, each as (float32, bfloat16),\n"
+                         "shapes: its operations, FLOP of products, attention and convolutions, each as (float32, 16 bits),\n"
                          "and other_bytes that all other operations read and write.");
 PyDoc_STRVAR(visits_doc, "visits($self, index)\n--\n\nThe groups that pass `index` acquires, in order.");
 

@@ -302,6 +302,11 @@ static inline void op_close(void) {
     wo_device_close(op_device);
 }
 
+/* A table at rest may have any dtype of weights. */
+static inline bool op_device_has(const op_case *c) {
+    return wo_device_computes(op_device, c->y) && (wo_device_computes(op_device, c->x) || c->op == OP_embedding);
+}
+
 static inline const char *op_name(op_kind op) {
     static const char *const names[] = {
 #define OP_NAME(op) [OP_##op] = #op,

@@ -31,7 +31,7 @@ enum {
 };
 
 /* The bound of an element's error is bound * (root mean square of its row + its magnitude), and half a unit in the last place of
- * bfloat16 where the output is that. Attention over long heads is allowed more, for a score is one chain of sums. In the op's own letters, n is
+ * bfloat16 or float16 where the output is that. Attention over long heads is allowed more, for a score is one chain of sums. In the op's own letters, n is
  *   linear M N K          embedding M U N       layer_norm M N B      rms_norm M N head_dim S    l2_norm P C
  *   rope_table F H W D    attention Sq Sk H D   patchify C F h w      unpatchify C F h w         sinusoid n t
  *   add M N Mb            unary count kind      conv H W C N kt kh    channels_last C T H W */
@@ -186,6 +186,38 @@ static const op_case op_cases[] = {
     {OP_attention, {17, 130, 1, 64}, WO_BF16, WO_BF16, OP_STEEP | OP_NEGATIVE_SCALE, 1e-4},
     {OP_attention, {17, 130, 1, 12}, WO_BF16, WO_F32, OP_STEEP | OP_RELATIVE, 1e-4},
     {OP_attention, {17, 130, 1, 12}, WO_F32, WO_F32, OP_STEEP | OP_NEGATIVE_SCALE, 1e-4},
+
+    /* float16 as a compute dtype, which not every device has */
+    {OP_linear, {129, 1924, 40}, WO_F16, WO_F16, OP_BIAS, 4e-6},
+    {OP_linear, {65, 132, 264}, WO_F16, WO_F32, OP_BIAS | OP_RESIDUAL | OP_IN_PLACE, 4e-6},
+    {OP_linear, {9, 100, 136}, WO_F16, WO_F16, OP_RESIDUAL | OP_IN_PLACE, 4e-6},
+    {OP_linear, {9, 33, 64}, WO_F32, WO_F16, OP_BIAS | OP_RESIDUAL | OP_IN_PLACE, 4e-6},
+    {OP_conv, {6, 5, 24, 100, 3, 3}, WO_F16, WO_F16, OP_BIAS | OP_RESIDUAL, 4e-6},
+    {OP_conv, {5, 6, 16, 12, 1, 3}, WO_F16, WO_F32, OP_UPSAMPLE, 4e-6},
+    {OP_conv, {2, 3, 5, 4, 3, 3}, WO_F32, WO_F16, OP_DOWNSAMPLE | OP_RESIDUAL, 4e-6},
+    {OP_attention, {40, 70, 2, 64}, WO_F16, WO_F16, OP_LAST_KEY, 4e-6},
+    {OP_attention, {20, 130, 1, 128}, WO_F16, WO_F16, OP_NEGATIVE_SCALE, 4e-6},
+    {OP_attention, {16, 130, 1, 64}, WO_F16, WO_F32, OP_RELATIVE, 4e-6},
+    {OP_attention, {20, 70, 1, 80}, WO_F16, WO_F16, 0, 4e-6},
+    {OP_attention, {17, 130, 1, 12}, WO_F16, WO_F32, OP_STEEP | OP_RELATIVE, 1e-4},
+    {OP_layer_norm, {7, 96, 3}, WO_F32, WO_F16, OP_MODULATED, 2e-6},
+    {OP_layer_norm, {5, 77, 1}, WO_F16, WO_F16, OP_BIAS, 2e-6},
+    {OP_layer_norm, {5, 80, 1}, WO_F16, WO_F32, 0, 2e-6},
+    {OP_rms_norm, {10, 80, 40, 5}, WO_F16, WO_F16, OP_ROTATED | OP_IN_PLACE, 2e-6},
+    {OP_rms_norm, {6, 36, 12, 6}, WO_F32, WO_F16, OP_ROTATED, 2e-6},
+    {OP_rms_norm, {9, 48, 6, 8}, WO_F16, WO_F32, OP_ROTATED, 2e-6},
+    {OP_l2_norm, {77, 24}, WO_F16, WO_F16, OP_SILU, 2e-6},
+    {OP_l2_norm, {9, 96}, WO_F32, WO_F16, OP_SILU, 2e-6},
+    {OP_l2_norm, {9, 48}, WO_F16, WO_F32, 0, 1e-6},
+    {OP_embedding, {5, 7, 264}, WO_F16, WO_F16, 0, 0},
+    {OP_embedding, {5, 7, 33}, WO_F32, WO_F16, 0, 0},
+    {OP_patchify, {5, 3, 6, 10}, WO_F32, WO_F16, 0, 0},
+    {OP_unpatchify, {5, 3, 6, 10}, WO_F16, WO_F32, 0, 0},
+    {OP_channels_last, {7, 3, 9, 11}, WO_F32, WO_F16, 0, 0},
+    {OP_sinusoid, {64, 731}, WO_F32, WO_F16, 0, 1e-7},
+    {OP_unary, {1003, WO_UNARY_COPY}, WO_F32, WO_F16, 0, 0},
+    {OP_unary, {1003, WO_UNARY_SILU}, WO_F16, WO_F32, 0, 1e-6},
+    {OP_unary, {1003, WO_UNARY_GELU_TANH}, WO_F16, WO_F16, OP_IN_PLACE, 1e-6},
 };
 enum { OP_CASES = sizeof op_cases / sizeof op_cases[0] };
 

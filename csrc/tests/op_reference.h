@@ -276,6 +276,7 @@ static inline double *op_wanted(const op_call *call, int out) {
 static inline void op_check(const op_case *c, double bound, const char *where, const wo_tensor *found, const double *wanted) {
     int64_t width = found->shape[found->rank - 1], count = wo_tensor_count(found);
     double row = 0, errors = 0, squares = 0;
+    double half_ulp = found->dtype == WO_BF16 ? 0x1p-8 : found->dtype == WO_F16 ? 0x1p-11 : 0, least = found->dtype == WO_F16 ? 0x1p-25 : 0;
     for (int64_t i = 0; i < count; i++) {
         if (i % width == 0) {
             row = 0;
@@ -283,7 +284,7 @@ static inline void op_check(const op_case *c, double bound, const char *where, c
                 row += wanted[i + j] * wanted[i + j] / (double)width;
             row = sqrt(row);
         }
-        double allowed = bound * (row + fabs(wanted[i])) + (found->dtype == WO_BF16 ? fabs(wanted[i]) / 256 : 0);
+        double allowed = bound * (row + fabs(wanted[i])) + fabs(wanted[i]) * half_ulp + least;
         if (!(fabs(op_get(found, i) - wanted[i]) <= allowed)) {
             char text[256];
             op_describe(c, text, sizeof text);
@@ -295,7 +296,6 @@ static inline void op_check(const op_case *c, double bound, const char *where, c
         squares += wanted[i] * wanted[i];
     }
     /* Errors of single elements are random: taken together they must be well below the bound. */
-    double half_ulp = found->dtype == WO_BF16 ? 1.0 / 256 : 0;
     CHECK(count < 100 || sqrt(errors) <= (bound / 3 + half_ulp / 2) * sqrt(squares));
 }
 

@@ -76,7 +76,9 @@ static void work_is_counted_from_shapes(wo_device *d) {
     CHECK_OK(d->stream->create(d, "another", &other, &err), &err);
     wo_linear_args linear = {.x = wo_tensor_of(&at, WO_BF16, 3, 5), .w = wo_tensor_of(&at, WO_BF16, 7, 5), .y = wo_tensor_of(&at, WO_F32, 3, 7)};
     CHECK_OK(d->ops->linear(s, &linear, &err), &err);
-    linear.x.dtype = WO_F32; /* widened, and so no product of bfloat16 */
+    linear.x.dtype = linear.w.dtype = WO_F16;
+    CHECK_OK(d->ops->linear(other, &linear, &err), &err);
+    linear.x.dtype = WO_F32; /* the other is widened, and so no product of 16 bits */
     CHECK_OK(d->ops->linear(s, &linear, &err), &err);
     CHECK_OK(d->ops->linear(s, &linear, &err), &err);
     wo_attention_args attention = {.q = wo_tensor_of(&at, WO_F32, 11, 2, 4), .k = wo_tensor_of(&at, WO_F32, 13, 2, 4)};
@@ -87,11 +89,12 @@ static void work_is_counted_from_shapes(wo_device *d) {
     wo_add_args add = {.a = wo_tensor_of(&at, WO_F32, 4, 10), .b = wo_tensor_of(&at, WO_F32, 1, 10), .y = wo_tensor_of(&at, WO_F32, 4, 10)};
     CHECK_OK(d->ops->add(s, &add, &err), &err);
     wo_work w = wo_dry_take_work(s);
-    CHECK(w.products[WO_WORK_BF16] == 2 * 3 * 5 * 7 && w.products[WO_WORK_F32] == 2 * w.products[WO_WORK_BF16]);
-    CHECK(w.attention[WO_WORK_F32] == 4 * 11 * 13 * 8 && w.attention[WO_WORK_BF16] == 0);
+    CHECK(w.products[WO_WORK_HALF] == 2 * 3 * 5 * 7 && w.products[WO_WORK_F32] == 2 * w.products[WO_WORK_HALF]);
+    CHECK(w.attention[WO_WORK_F32] == 4 * 11 * 13 * 8 && w.attention[WO_WORK_HALF] == 0);
     CHECK(w.convolutions[WO_WORK_F32] == 5.0 * 2 * 12 * 18 * 8 * 5 * 3); /* five of six taps in time: one frame is zeros */
     CHECK(w.other_bytes == (40 + 10 + 40) * 4 && w.operations == 6);
-    CHECK(wo_dry_take_work(s).other_bytes == 0 && wo_dry_take_work(other).products[WO_WORK_F32] == 0);
+    wo_work in_float16 = wo_dry_take_work(other);
+    CHECK(wo_dry_take_work(s).other_bytes == 0 && in_float16.products[WO_WORK_F32] == 0 && in_float16.products[WO_WORK_HALF] == 2 * 3 * 5 * 7);
     d->stream->destroy(s);
     d->stream->destroy(other);
 }

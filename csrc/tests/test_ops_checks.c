@@ -228,7 +228,7 @@ static void test_a_wrong_call_is_refused_with_a_message_that_names_the_tensors(i
 }
 
 static void test_an_operation_that_the_device_lacks_is_a_clear_error(void) {
-    wo_ops_api empty = {.version = WO_DEVICE_ABI, .size = sizeof empty};
+    wo_ops_api empty = {.version = WO_DEVICE_ABI, .size = sizeof empty, .computes = 1u << WO_F32 | 1u << WO_BF16 | 1u << WO_F16};
     wo_device device = *op_device;
     wo_stream stream = {.device = &device}, *real = op_stream;
     device.name = "toy";
@@ -237,6 +237,7 @@ static void test_an_operation_that_the_device_lacks_is_a_clear_error(void) {
     /* A table that ends before the entry lacks it too, whatever lies behind. */
     for (int shorter = 0; shorter < 2; shorter++) {
         wo_ops_api cut_off = *op_device->ops;
+        cut_off.computes = empty.computes;
         if (shorter) {
             cut_off.size = offsetof(wo_ops_api, linear);
             device.ops = &cut_off;
@@ -253,11 +254,40 @@ static void test_an_operation_that_the_device_lacks_is_a_clear_error(void) {
     op_stream = real;
 }
 
+/* Refused before anything is enqueued: the kernels of a device that has both have no way for the pair. */
+static void test_bfloat16_and_float16_do_not_meet_in_a_call(void) {
+    wo_ops_api both = *op_device->ops;
+    wo_device device = *op_device;
+    wo_stream stream = {.device = &device}, *real = op_stream;
+    both.computes = 1u << WO_F32 | 1u << WO_BF16 | 1u << WO_F16;
+    device.ops = &both;
+    op_stream = &stream;
+    static const op_case cases[] = {{OP_linear, {5, 17, 31}, WO_BF16, WO_F16, 0, 0},        {OP_conv, {4, 3, 12, 7, 1, 3}, WO_F16, WO_BF16, 0, 0},
+                                    {OP_layer_norm, {7, 3, 1}, WO_F16, WO_BF16, OP_BIAS, 0}, {OP_rms_norm, {9, 131, 0, 0}, WO_BF16, WO_F16, 0, 0},
+                                    {OP_l2_norm, {77, 20}, WO_BF16, WO_F16, 0, 0},           {OP_unary, {31, WO_UNARY_COPY}, WO_F16, WO_BF16, 0, 0},
+                                    {OP_attention, {7, 5, 2, 12}, WO_F16, WO_BF16, 0, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        op_call call = op_build(&cases[i]);
+        wo_error err = {0};
+        CHECK_STATUS(op_enqueue(&call, &err), WO_EINTERNAL);
+        CHECK_CONTAINS(err.message, cases[i].op == OP_attention ? "o must be float32 or have the dtype of q" : "must not be bfloat16 and float16");
+        op_release_all();
+    }
+    op_call product = op_build(&(op_case){OP_linear, {5, 17, 31}, WO_F16, WO_F16, 0, 0});
+    wo_error err = {0};
+    product.a.linear.w.dtype = WO_BF16;
+    CHECK_STATUS(op_enqueue(&product, &err), WO_EINTERNAL);
+    CHECK_CONTAINS(err.message, "no product of bfloat16 with float16");
+    op_release_all();
+    op_stream = real;
+}
+
 int main(void) {
     op_open();
     for (int i = 0; i < REFUSALS; i++)
         test_a_wrong_call_is_refused_with_a_message_that_names_the_tensors(i);
     test_an_operation_that_the_device_lacks_is_a_clear_error();
+    test_bfloat16_and_float16_do_not_meet_in_a_call();
     op_close();
     printf("%d refusals: ok\n", REFUSALS);
     return 0;

@@ -67,7 +67,7 @@ static void check_conv(conv *c) {
         conv_at(c, i, &wanted, &magnitude);
         if (c->residual.host.data != NULL)
             wanted += get(&c->residual.host, i);
-        double bound = 4e-7 * (1 + magnitude) + 1e-6 * fabs(wanted) + (c->y.host.dtype == WO_BF16 ? fabs(wanted) / 256 : 0);
+        double bound = 4e-7 * (1 + magnitude) + (1e-6 + half_unit(c->y.host.dtype)) * fabs(wanted);
         if (!(fabs(found - wanted) <= bound)) {
             fprintf(stderr, "conv %lldx%lldx%lld to %lld, kernel %dx%dx%d, dtypes %d %d: element %lld is %.9g, not %.9g +- %.2g\n", (long long)c->args.height,
                     (long long)c->args.width, (long long)c->args.channels, (long long)columns, c->args.kt, c->args.kh, c->args.kw, (int)c->args.x_dtype,

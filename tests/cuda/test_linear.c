@@ -44,7 +44,7 @@ static double finish(const linear *c, double acc, int64_t row, int64_t column) {
     }
 }
 
-/* The bound: float32 sums lose at most a few units in the last place of the sum of magnitudes; the store may round to bfloat16. */
+/* The bound: float32 sums lose at most a few units in the last place of the sum of magnitudes; the store may round to 16 bits. */
 static void check_linear(linear *c) {
     const int64_t m = c->y.host.shape[0], n = c->y.host.shape[1], k = c->x.host.shape[1];
     download(&c->y);
@@ -56,9 +56,7 @@ static void check_linear(linear *c) {
             magnitude += fabs(product);
         }
         double wanted = finish(c, acc, i / n, i % n), found = get(&c->y.host, i);
-        double bound = 4e-7 * (1 + magnitude) * (c->args.epilogue >= WO_EPILOGUE_MUL ? 4 : 1.2) + 1e-6 * fabs(wanted);
-        if (c->y.host.dtype == WO_BF16)
-            bound += fabs(wanted) / 256;
+        double bound = 4e-7 * (1 + magnitude) * (c->args.epilogue >= WO_EPILOGUE_MUL ? 4 : 1.2) + (1e-6 + half_unit(c->y.host.dtype)) * fabs(wanted);
         if (!(fabs(found - wanted) <= bound)) {
             fprintf(stderr, "linear M %lld N %lld K %lld, dtypes %d %d %d, epilogue %d: y[%lld, %lld] is %.9g, not %.9g +- %.2g\n", (long long)m, (long long)n,
                     (long long)k, (int)c->x.host.dtype, (int)c->w.host.dtype, (int)c->y.host.dtype, (int)c->args.epilogue, (long long)(i / n),
@@ -124,7 +122,7 @@ static void linear_of_long_rows_in_float32_loses_no_more_than_short_sums(void) {
 /* One call in parts: whoever cuts rows gets other tiles, and the same bits. */
 static void linear_rows_have_the_same_bits_alone_in_a_tail_and_in_any_batch(void) {
     static const int64_t parts[][2] = {{0, 1}, {128, 1}, {60, 64}, {63, 65}, {5, 7}, {0, 129}};
-    static const int64_t depths[DTYPES] = {300, 136, 70, 12, 9, 20};
+    static const int64_t depths[DTYPES] = {300, 136, 70, 12, 9, 20, 24};
     for (int d = 0; d < DTYPES; d++) {
         linear whole = make_linear(129, 1932, depths[d], dtypes[d], WO_EPILOGUE_GELU_TANH);
         run_linear(&whole.args);
@@ -166,10 +164,11 @@ static void linear_has_the_same_bits_at_any_address(void) {
         }
 }
 
-static const wo_cuda_product_tile linear_bf16_tiles[] = {
-    {WO_CUDA_linear_bf16, WO_CUDA_LINEAR_BF16_ROWS, WO_CUDA_LINEAR_BF16_COLUMNS, WO_CUDA_LINEAR_BF16_THREADS},
-    {WO_CUDA_linear_bf16_few, WO_CUDA_LINEAR_BF16_FEW_ROWS, WO_CUDA_LINEAR_BF16_FEW_COLUMNS, WO_CUDA_LINEAR_BF16_FEW_THREADS},
-    {WO_CUDA_linear_bf16_ragged, WO_CUDA_LINEAR_BF16_FEW_ROWS, WO_CUDA_LINEAR_BF16_FEW_COLUMNS, WO_CUDA_LINEAR_BF16_FEW_THREADS}};
+#define HALF_TILES(dtype)                                                                                                              \
+    {{WO_CUDA_linear_##dtype, WO_CUDA_LINEAR_HALF_ROWS, WO_CUDA_LINEAR_HALF_COLUMNS, WO_CUDA_LINEAR_HALF_THREADS},                      \
+     {WO_CUDA_linear_##dtype##_few, WO_CUDA_LINEAR_HALF_FEW_ROWS, WO_CUDA_LINEAR_HALF_FEW_COLUMNS, WO_CUDA_LINEAR_HALF_FEW_THREADS},    \
+     {WO_CUDA_linear_##dtype##_ragged, WO_CUDA_LINEAR_HALF_FEW_ROWS, WO_CUDA_LINEAR_HALF_FEW_COLUMNS, WO_CUDA_LINEAR_HALF_FEW_THREADS}}
+static const wo_cuda_product_tile linear_bf16_tiles[] = HALF_TILES(bf16), linear_f16_tiles[] = HALF_TILES(f16);
 static const wo_cuda_product_tile linear_f32_tiles[] = {
     {WO_CUDA_linear_f32, WO_CUDA_LINEAR_F32_ROWS, WO_CUDA_LINEAR_F32_COLUMNS, WO_CUDA_LINEAR_F32_THREADS},
     {WO_CUDA_linear_f32_few, WO_CUDA_LINEAR_F32_FEW_ROWS, WO_CUDA_LINEAR_F32_FEW_COLUMNS, WO_CUDA_LINEAR_F32_FEW_THREADS}};
@@ -177,14 +176,15 @@ static const wo_cuda_product_tile linear_f32_tiles[] = {
 /* Large enough for two tiles in both directions and, in depth, for every stage to be filled more than once; float32 for two blocks of k. */
 static void linear_has_the_same_bits_in_every_tile(void) {
     for (int d = 0; d < DTYPES; d++) {
-        const bool tensor_cores = d == 1 || d == 2;
+        const bool tensor_cores = wo_cuda_on_tensor_cores(dtypes[d][0], dtypes[d][1]);
+        const wo_cuda_product_tile *half = dtypes[d][0] == WO_BF16 ? linear_bf16_tiles : linear_f16_tiles;
         const int64_t k = tensor_cores ? 456 : d == 0 ? 600 : 276;
         linear c = make_linear(150, 140, k, dtypes[d], WO_EPILOGUE_NONE);
         run_linear(&c.args);
         download(&c.y);
         for (int i = 0; i < (tensor_cores ? 3 : 2); i++) {
             const int kept = pairs;
-            const wo_cuda_product_tile *tile = tensor_cores ? &linear_bf16_tiles[i] : &linear_f32_tiles[i];
+            const wo_cuda_product_tile *tile = tensor_cores ? &half[i] : &linear_f32_tiles[i];
             pair y = MAKE(dtypes[d][2], 150, 140);
             wo_cuda_linear_args a = {.x = c.x.card.data, .w = c.w.card.data, .k = (int32_t)k, .x_dtype = (int32_t)dtypes[d][0], .w_dtype = (int32_t)dtypes[d][1],
                                      .x_in_fours = 1, .w_in_fours = 1, .out = wo_cuda_output_of(&y.card, &c.bias.card, &c.other.card, WO_EPILOGUE_NONE)};

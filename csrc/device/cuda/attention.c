@@ -97,10 +97,13 @@ wo_status wo_cuda_attention(wo_stream *s, const wo_attention_args *args, wo_erro
     if (args->q.dtype == WO_F32)
         return wo_cuda_launch(s, WO_CUDA_attention_f32, grid_of(&a, WO_CUDA_ATTENTION_F32_QUERIES, WO_CUDA_ATTENTION_COLUMNS),
                               WO_CUDA_ATTENTION_F32_THREADS, 0, &a, OP, err);
+    const bool bf16 = args->q.dtype == WO_BF16;
+    const wo_cuda_kernel of_64 = bf16 ? WO_CUDA_attention_bf16_64 : WO_CUDA_attention_f16_64;
+    const wo_cuda_kernel of_128 = bf16 ? WO_CUDA_attention_bf16_128 : WO_CUDA_attention_f16_128;
     if (a.aligned && at_multiples_of_16(&args->o, 16) && (a.head_dim == 64 || a.head_dim == 128))
-        return wo_cuda_launch(s, a.head_dim == 64 ? WO_CUDA_attention_bf16_64 : WO_CUDA_attention_bf16_128,
+        return wo_cuda_launch(s, a.head_dim == 64 ? of_64 : of_128,
                               grid_of(&a, WO_CUDA_ATTENTION_TUNED_QUERIES, a.head_dim), WO_CUDA_ATTENTION_TUNED_THREADS,
                               (unsigned)WO_CUDA_ATTENTION_TUNED_SHARED(a.head_dim), &a, OP, err);
-    return wo_cuda_launch(s, WO_CUDA_attention_bf16, grid_of(&a, WO_CUDA_ATTENTION_BF16_QUERIES, WO_CUDA_ATTENTION_COLUMNS),
-                          WO_CUDA_ATTENTION_BF16_THREADS, WO_CUDA_ATTENTION_BF16_SHARED, &a, OP, err);
+    return wo_cuda_launch(s, bf16 ? WO_CUDA_attention_bf16 : WO_CUDA_attention_f16, grid_of(&a, WO_CUDA_ATTENTION_HALF_QUERIES, WO_CUDA_ATTENTION_COLUMNS),
+                          WO_CUDA_ATTENTION_HALF_THREADS, WO_CUDA_ATTENTION_HALF_SHARED, &a, OP, err);
 }

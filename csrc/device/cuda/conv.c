@@ -25,18 +25,23 @@ static bool frames_read_in(int count, const wo_conv_args *args) {
 
 /* As for a linear: the kernels of a pair of dtypes sum every element in the same order, so that the choice changes no bit. */
 static wo_cuda_product_tile choose_tile(const wo_conv_args *args) {
+#define HALF_TILES(dtype)                                                                                                          \
+    {WO_CUDA_conv_##dtype, WO_CUDA_CONV_ROWS, WO_CUDA_CONV_COLUMNS, WO_CUDA_CONV_HALF_THREADS},                                     \
+    {WO_CUDA_conv_##dtype##_narrow, WO_CUDA_CONV_ROWS, WO_CUDA_CONV_NARROW_COLUMNS, WO_CUDA_CONV_HALF_THREADS},                     \
+    {WO_CUDA_conv_##dtype##_ragged, WO_CUDA_CONV_ROWS, WO_CUDA_CONV_COLUMNS, WO_CUDA_CONV_HALF_THREADS}
+    enum { WIDE, NARROW, RAGGED };
+    static const wo_cuda_product_tile bf16[] = {HALF_TILES(bf16)}, f16[] = {HALF_TILES(f16)};
+#undef HALF_TILES
     static const wo_cuda_product_tile
-        bf16 = {WO_CUDA_conv_bf16, WO_CUDA_CONV_ROWS, WO_CUDA_CONV_COLUMNS, WO_CUDA_CONV_BF16_THREADS},
-        bf16_narrow = {WO_CUDA_conv_bf16_narrow, WO_CUDA_CONV_ROWS, WO_CUDA_CONV_NARROW_COLUMNS, WO_CUDA_CONV_BF16_THREADS},
-        bf16_ragged = {WO_CUDA_conv_bf16_ragged, WO_CUDA_CONV_ROWS, WO_CUDA_CONV_COLUMNS, WO_CUDA_CONV_BF16_THREADS},
         f32 = {WO_CUDA_conv_f32, WO_CUDA_CONV_ROWS, WO_CUDA_CONV_COLUMNS, WO_CUDA_CONV_F32_THREADS},
         f32_narrow = {WO_CUDA_conv_f32_narrow, WO_CUDA_CONV_ROWS, WO_CUDA_CONV_NARROW_COLUMNS, WO_CUDA_CONV_F32_NARROW_THREADS};
     const bool narrow = args->w.shape[0] <= WO_CUDA_CONV_NARROW_COLUMNS;
-    if (args->x_dtype != WO_BF16 || args->w.dtype != WO_BF16)
+    if (!wo_cuda_on_tensor_cores(args->x_dtype, args->w.dtype))
         return narrow ? f32_narrow : f32;
-    if (!frames_read_in(8, args) || !wo_cuda_reads_in(8, args->w.data, WO_BF16, args->channels))
-        return bf16_ragged;
-    return narrow ? bf16_narrow : bf16;
+    const wo_cuda_product_tile *half = args->x_dtype == WO_BF16 ? bf16 : f16;
+    if (!frames_read_in(8, args) || !wo_cuda_reads_in(8, args->w.data, args->w.dtype, args->channels))
+        return half[RAGGED];
+    return half[narrow ? NARROW : WIDE];
 }
 
 static int32_t count_zeros(const wo_conv_args *args) {

@@ -46,6 +46,7 @@ void wo_cuda_retain(wo_cuda_device *d);
 extern const wo_memory_api wo_cuda_memory_api, wo_cuda_planning_memory_api;
 extern const wo_stream_api wo_cuda_stream_api, wo_cuda_planning_stream_api;
 extern const wo_ops_api wo_cuda_ops_api, wo_cuda_planning_ops_api;
+enum { WO_CUDA_COMPUTES = 1u << WO_F32 | 1u << WO_BF16 | 1u << WO_F16 };
 /* Frees device memory that nobody released. */
 void wo_cuda_memory_fini(wo_cuda_device *d);
 /* With the context gone: frees host memory that was released after it was lost. */

@@ -26,21 +26,25 @@ size_t wo_cuda_linear_workspace(const wo_device *d, const wo_linear_args *args) 
  * addresses, changes no bit, and neither does the form: both are quick for few rows here. */
 static wo_cuda_product_tile choose_tile(const wo_linear_args *args) {
     enum { FEW_ROWS = 64, FEW_TILES = 32 };
+#define HALF_TILES(dtype)                                                                                                                        \
+    {WO_CUDA_linear_##dtype, WO_CUDA_LINEAR_HALF_ROWS, WO_CUDA_LINEAR_HALF_COLUMNS, WO_CUDA_LINEAR_HALF_THREADS},                                 \
+    {WO_CUDA_linear_##dtype##_few, WO_CUDA_LINEAR_HALF_FEW_ROWS, WO_CUDA_LINEAR_HALF_FEW_COLUMNS, WO_CUDA_LINEAR_HALF_FEW_THREADS},               \
+    {WO_CUDA_linear_##dtype##_ragged, WO_CUDA_LINEAR_HALF_FEW_ROWS, WO_CUDA_LINEAR_HALF_FEW_COLUMNS, WO_CUDA_LINEAR_HALF_FEW_THREADS}
+    enum { LARGE, FEW, RAGGED };
+    static const wo_cuda_product_tile bf16[] = {HALF_TILES(bf16)}, f16[] = {HALF_TILES(f16)};
+#undef HALF_TILES
     static const wo_cuda_product_tile
-        bf16 = {WO_CUDA_linear_bf16, WO_CUDA_LINEAR_BF16_ROWS, WO_CUDA_LINEAR_BF16_COLUMNS, WO_CUDA_LINEAR_BF16_THREADS},
-        bf16_few = {WO_CUDA_linear_bf16_few, WO_CUDA_LINEAR_BF16_FEW_ROWS, WO_CUDA_LINEAR_BF16_FEW_COLUMNS, WO_CUDA_LINEAR_BF16_FEW_THREADS},
-        bf16_ragged = {WO_CUDA_linear_bf16_ragged, WO_CUDA_LINEAR_BF16_FEW_ROWS, WO_CUDA_LINEAR_BF16_FEW_COLUMNS, WO_CUDA_LINEAR_BF16_FEW_THREADS},
         f32 = {WO_CUDA_linear_f32, WO_CUDA_LINEAR_F32_ROWS, WO_CUDA_LINEAR_F32_COLUMNS, WO_CUDA_LINEAR_F32_THREADS},
         f32_few = {WO_CUDA_linear_f32_few, WO_CUDA_LINEAR_F32_FEW_ROWS, WO_CUDA_LINEAR_F32_FEW_COLUMNS, WO_CUDA_LINEAR_F32_FEW_THREADS};
     const int64_t rows = args->x.shape[0], k = args->x.shape[1], columns = args->w.shape[0];
-    const bool tensor_cores = args->x.dtype == WO_BF16 && args->w.dtype == WO_BF16;
-    const wo_cuda_product_tile *large = tensor_cores ? &bf16 : &f32;
+    const bool tensor_cores = wo_cuda_on_tensor_cores(args->x.dtype, args->w.dtype);
+    const wo_cuda_product_tile *half = args->x.dtype == WO_BF16 ? bf16 : f16, *large = tensor_cores ? &half[LARGE] : &f32;
     const bool few = rows <= FEW_ROWS || wo_cuda_product_blocks(large, rows, columns) < FEW_TILES;
     if (!tensor_cores)
         return few ? f32_few : f32;
-    if (!wo_cuda_reads_in(8, args->x.data, WO_BF16, k) || !wo_cuda_reads_in(8, args->w.data, WO_BF16, k))
-        return bf16_ragged;
-    return few ? bf16_few : bf16;
+    if (!wo_cuda_reads_in(8, args->x.data, args->x.dtype, k) || !wo_cuda_reads_in(8, args->w.data, args->w.dtype, k))
+        return half[RAGGED];
+    return half[few ? FEW : LARGE];
 }
 
 wo_status wo_cuda_linear(wo_stream *s, const wo_linear_args *args, wo_error *err) {

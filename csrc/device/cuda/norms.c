@@ -39,6 +39,10 @@ static wo_status prepare(const char *op, const wo_tensor *x, const wo_tensor *y,
     return wo_cuda_blocks(op, x->shape[0], lanes <= 32 ? WO_CUDA_NORM_BLOCK / lanes : 1, grid, err);
 }
 
+static bool in_float16(const wo_cuda_norm_rows *rows) {
+    return rows->x_dtype == WO_CUDA_F16 || rows->y_dtype == WO_CUDA_F16;
+}
+
 static unsigned threads_of(const wo_cuda_norm_rows *rows) {
     return rows->lanes <= 32 ? WO_CUDA_NORM_BLOCK : (unsigned)rows->lanes;
 }
@@ -53,7 +57,8 @@ wo_status wo_cuda_layer_norm(wo_stream *s, const wo_layer_norm_args *args, wo_er
     WO_TRY(prepare("layer_norm", &args->x, &args->y, &a.rows, &grid, err));
     a.rows_per_batch = modulated && args->rows_per_batch < (int64_t)a.rows.rows ? (uint32_t)args->rows_per_batch : a.rows.rows;
     a.rows.vectors = a.rows.vectors && wo_cuda_aligned(a.gain) && wo_cuda_aligned(a.offset);
-    return wo_cuda_launch(s, WO_CUDA_layer_norm, grid, threads_of(&a.rows), 0, &a, "layer_norm", err);
+    const wo_cuda_kernel kernel = in_float16(&a.rows) ? WO_CUDA_layer_norm_f16 : WO_CUDA_layer_norm;
+    return wo_cuda_launch(s, kernel, grid, threads_of(&a.rows), 0, &a, "layer_norm", err);
 }
 
 wo_status wo_cuda_rms_norm(wo_stream *s, const wo_rms_norm_args *args, wo_error *err) {
@@ -74,7 +79,8 @@ wo_status wo_cuda_rms_norm(wo_stream *s, const wo_rms_norm_args *args, wo_error 
         a.head_step = (int32_t)(a.rows.lanes * group % args->head_dim);
         a.rows.vectors = a.rows.vectors && args->head_dim % group == 0 && wo_cuda_aligned(a.cos) && wo_cuda_aligned(a.sin);
     }
-    return wo_cuda_launch(s, WO_CUDA_rms_norm, grid, threads_of(&a.rows), 0, &a, "rms_norm", err);
+    const wo_cuda_kernel kernel = in_float16(&a.rows) ? WO_CUDA_rms_norm_f16 : WO_CUDA_rms_norm;
+    return wo_cuda_launch(s, kernel, grid, threads_of(&a.rows), 0, &a, "rms_norm", err);
 }
 
 wo_status wo_cuda_l2_norm(wo_stream *s, const wo_l2_norm_args *args, wo_error *err) {
@@ -82,5 +88,6 @@ wo_status wo_cuda_l2_norm(wo_stream *s, const wo_l2_norm_args *args, wo_error *e
     wo_cuda_grid grid;
     WO_TRY(prepare("l2_norm", &args->x, &args->y, &a.rows, &grid, err));
     a.rows.vectors = a.rows.vectors && wo_cuda_aligned(a.gamma);
-    return wo_cuda_launch(s, WO_CUDA_l2_norm, grid, threads_of(&a.rows), 0, &a, "l2_norm", err);
+    const wo_cuda_kernel kernel = in_float16(&a.rows) ? WO_CUDA_l2_norm_f16 : WO_CUDA_l2_norm;
+    return wo_cuda_launch(s, kernel, grid, threads_of(&a.rows), 0, &a, "l2_norm", err);
 }

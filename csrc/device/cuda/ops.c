@@ -4,6 +4,7 @@
 const wo_ops_api wo_cuda_ops_api = {
     .version = WO_DEVICE_ABI,
     .size = sizeof(wo_ops_api),
+    .computes = WO_CUDA_COMPUTES,
 #define ENTRY(op) .op = wo_cuda_##op,
     WO_OP_LIST(ENTRY)
 #undef ENTRY

@@ -185,6 +185,7 @@ const wo_stream_api wo_cuda_planning_stream_api = {
 const wo_ops_api wo_cuda_planning_ops_api = {
     .version = WO_DEVICE_ABI,
     .size = sizeof(wo_ops_api),
+    .computes = WO_CUDA_COMPUTES,
 #define ENTRY(op) .op = op,
     WO_OP_LIST(ENTRY)
 #undef ENTRY

@@ -15,6 +15,11 @@ typedef struct wo_cuda_product_tile {
     unsigned threads;
 } wo_cuda_product_tile;
 
+/* Tensor cores multiply operands of one 16-bit dtype; all other pairs are widened and summed in float32. */
+static inline bool wo_cuda_on_tensor_cores(wo_dtype x, wo_dtype w) {
+    return x == w && x != WO_F32;
+}
+
 /* Whether rows of `length` elements can be read in pieces of `count` neighbours that are aligned as a whole. */
 static inline bool wo_cuda_reads_in(int count, const void *data, wo_dtype dtype, int64_t length) {
     return length % count == 0 && (uintptr_t)data % ((size_t)count * wo_dtype_size(dtype)) == 0;

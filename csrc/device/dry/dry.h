@@ -5,7 +5,7 @@
 
 #include "device/device.h"
 
-enum { WO_WORK_F32, WO_WORK_BF16, WO_WORK_KINDS }; /* both operands bfloat16, or anything else */
+enum { WO_WORK_F32, WO_WORK_HALF, WO_WORK_KINDS }; /* HALF: both operands bfloat16, or both float16; F32: anything else */
 
 /* Work of what was enqueued on a stream, from the shapes alone: floating point operations of products (2MNK), of attention (both
  * products) and of convolutions by the operands' kind, and the bytes that all other operations read and write. */

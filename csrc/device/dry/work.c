@@ -12,7 +12,7 @@ static wo_work *count(wo_stream *s) {
 }
 
 static int kind_of(wo_dtype a, wo_dtype b) {
-    return a == WO_BF16 && b == WO_BF16 ? WO_WORK_BF16 : WO_WORK_F32;
+    return a == b && a != WO_F32 ? WO_WORK_HALF : WO_WORK_F32;
 }
 
 /* Bytes of a tensor that is there; an optional one may not be. */
@@ -93,6 +93,7 @@ static size_t linear_workspace(const wo_device *d, const wo_linear_args *args) {
 const wo_ops_api wo_dry_ops = {
     .version = WO_DEVICE_ABI,
     .size = sizeof(wo_ops_api),
+    .computes = 1u << WO_F32 | 1u << WO_BF16 | 1u << WO_F16, /* those of any device that a model is planned for */
 #define ENTRY(op) .op = op,
     WO_OP_LIST(ENTRY)
 #undef ENTRY

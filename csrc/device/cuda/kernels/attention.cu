@@ -47,7 +47,7 @@ TILE_INLINE void tuned_load_queries(tuned_tile<D> &t, uint32_t tile) {
 }
 
 /* s = q k^T. */
-template <int D>
+template <int HALF, int D>
 TILE_INLINE void tuned_scores(attention_scores &s, const tuned_tile<D> &t, uint32_t stage) {
     int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8;
     uint32_t at = stage + tile_offset<tuned_tile<D>::ROW>(row, lane / 8 % 2);
@@ -60,13 +60,13 @@ TILE_INLINE void tuned_scores(attention_scores &s, const tuned_tile<D> &t, uint3
         for (int n = 0; n < tuned_tile<D>::KEYS / 16; n++) {
             uint32_t b[4];
             tile_load4(b, (at ^ (k * 2 * TILE_CHUNK)) + n * 16 * tuned_tile<D>::ROW);
-            tile_mma(s[2 * n], t.q[k], b[0], b[1]);
-            tile_mma(s[2 * n + 1], t.q[k], b[2], b[3]);
+            tile_mma<HALF>(s[2 * n], t.q[k], b[0], b[1]);
+            tile_mma<HALF>(s[2 * n + 1], t.q[k], b[2], b[3]);
         }
 }
 
 /* o = o * decay + weights v. */
-template <int D>
+template <int HALF, int D>
 TILE_INLINE void tuned_add_values(tuned_tile<D> &t, const attention_scores &s, const float (&decay)[2], uint32_t stage) {
     int lane = threadIdx.x % 32;
     uint32_t at = stage + tile_offset<tuned_tile<D>::ROW>(lane % 16, lane / 16);
@@ -78,20 +78,20 @@ TILE_INLINE void tuned_add_values(tuned_tile<D> &t, const attention_scores &s, c
 #pragma unroll
     for (int k = 0; k < tuned_tile<D>::KEYS / 16; k++) {
         uint32_t a[4];
-        attention_pack(s, k, a);
+        attention_pack<HALF>(s, k, a);
 #pragma unroll
         for (int n = 0; n < D / 16; n++) {
             uint32_t b[4];
             tile_load4_transposed(b, (at ^ (n * 2 * TILE_CHUNK)) + k * 16 * tuned_tile<D>::ROW);
-            tile_mma(t.o[2 * n], a, b[0], b[1]);
-            tile_mma(t.o[2 * n + 1], a, b[2], b[3]);
+            tile_mma<HALF>(t.o[2 * n], a, b[0], b[1]);
+            tile_mma<HALF>(t.o[2 * n + 1], a, b[2], b[3]);
         }
     }
 }
 
-/* bfloat16 goes through the warp's part of the queries' tile, which nobody reads any more, so that it is stored by whole sectors. */
-template <int D>
-TILE_INLINE void tuned_store_bf16(const tuned_tile<D> &t, const float (&inverse)[2], char *tile, uint16_t *o, int64_t stride, int rows) {
+/* 16-bit numbers go through the warp's part of the queries' tile, which nobody reads any more, so that they are stored by whole sectors. */
+template <int HALF, int D>
+TILE_INLINE void tuned_store_half(const tuned_tile<D> &t, const float (&inverse)[2], char *tile, uint16_t *o, int64_t stride, int rows) {
     const int chunks = D / 8, step = 32 / chunks;
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16;
 #pragma unroll
@@ -99,7 +99,7 @@ TILE_INLINE void tuned_store_bf16(const tuned_tile<D> &t, const float (&inverse)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             uint32_t at = tile_offset<tuned_tile<D>::ROW>(warp_row + lane / 4 + half * 8, n) + lane % 4 * 4;
-            *(uint32_t *)(tile + at) = tile_pack(t.o[n][2 * half] * inverse[half], t.o[n][2 * half + 1] * inverse[half]);
+            *(uint32_t *)(tile + at) = tile_pack(HALF, t.o[n][2 * half] * inverse[half], t.o[n][2 * half + 1] * inverse[half]);
         }
     __syncwarp();
 #pragma unroll
@@ -124,7 +124,7 @@ TILE_INLINE void tuned_store_f32(const tuned_tile<D> &t, const float (&inverse)[
     }
 }
 
-template <int D>
+template <int HALF, int D>
 TILE_INLINE void tuned_store(const tuned_tile<D> &t, const wo_cuda_attention_args &a, char *tile, int first) {
     int64_t stride = (int64_t)a.heads * D, at = first * stride + (int64_t)blockIdx.y * D;
     float inverse[2];
@@ -132,10 +132,10 @@ TILE_INLINE void tuned_store(const tuned_tile<D> &t, const wo_cuda_attention_arg
     if (a.o_dtype == WO_CUDA_F32)
         tuned_store_f32(t, inverse, (float *)a.o + at, stride, a.queries - first);
     else
-        tuned_store_bf16(t, inverse, tile, (uint16_t *)a.o + at, stride, a.queries - first);
+        tuned_store_half<HALF>(t, inverse, tile, (uint16_t *)a.o + at, stride, a.queries - first);
 }
 
-template <int D>
+template <int HALF, int D>
 TILE_INLINE void tuned_attention(const wo_cuda_attention_args &a) {
     typedef tuned_tile<D> tile;
     extern __shared__ __align__(1024) char shared[];
@@ -174,7 +174,7 @@ TILE_INLINE void tuned_attention(const wo_cuda_attention_args &a) {
         tile_commit();
         if (busy) {
             const bool biased = attention_is_biased(a, key);
-            tuned_scores(s, t, keys + stage);
+            tuned_scores<HALF>(s, t, keys + stage);
             if (biased)
                 attention_bias_tile(s, a, bias + tile::QUERIES - 1 - warp_row, key);
             attention_weigh(s, biased ? 1.0f : a.factor, t.softmax, decay);
@@ -185,22 +185,34 @@ TILE_INLINE void tuned_attention(const wo_cuda_attention_args &a) {
             tuned_copy<D, tile::KEYS>(values + next, v, stride, key + tile::KEYS, a.keys);
         tile_commit();
         if (busy)
-            tuned_add_values(t, s, decay, values + stage);
+            tuned_add_values<HALF>(t, s, decay, values + stage);
     }
     if (busy)
-        tuned_store(t, a, shared, first + warp_row);
+        tuned_store<HALF>(t, a, shared, first + warp_row);
 }
 
 extern "C" __global__ void __launch_bounds__(WO_CUDA_ATTENTION_TUNED_THREADS, 1) wo_attention_bf16_64(const __grid_constant__ wo_cuda_attention_args a) {
-    tuned_attention<64>(a);
+    tuned_attention<WO_CUDA_BF16, 64>(a);
 }
 
 extern "C" __global__ void __launch_bounds__(WO_CUDA_ATTENTION_TUNED_THREADS, 1) wo_attention_bf16_128(const __grid_constant__ wo_cuda_attention_args a) {
-    tuned_attention<128>(a);
+    tuned_attention<WO_CUDA_BF16, 128>(a);
 }
 
-extern "C" __global__ void __launch_bounds__(WO_CUDA_ATTENTION_BF16_THREADS) wo_attention_bf16(const __grid_constant__ wo_cuda_attention_args a) {
-    any_attention(a);
+extern "C" __global__ void __launch_bounds__(WO_CUDA_ATTENTION_HALF_THREADS) wo_attention_bf16(const __grid_constant__ wo_cuda_attention_args a) {
+    any_attention<WO_CUDA_BF16>(a);
+}
+
+extern "C" __global__ void __launch_bounds__(WO_CUDA_ATTENTION_TUNED_THREADS, 1) wo_attention_f16_64(const __grid_constant__ wo_cuda_attention_args a) {
+    tuned_attention<WO_CUDA_F16, 64>(a);
+}
+
+extern "C" __global__ void __launch_bounds__(WO_CUDA_ATTENTION_TUNED_THREADS, 1) wo_attention_f16_128(const __grid_constant__ wo_cuda_attention_args a) {
+    tuned_attention<WO_CUDA_F16, 128>(a);
+}
+
+extern "C" __global__ void __launch_bounds__(WO_CUDA_ATTENTION_HALF_THREADS) wo_attention_f16(const __grid_constant__ wo_cuda_attention_args a) {
+    any_attention<WO_CUDA_F16>(a);
 }
 
 extern "C" __global__ void __launch_bounds__(WO_CUDA_ATTENTION_F32_THREADS, 2) wo_attention_f32(const __grid_constant__ wo_cuda_attention_args a) {

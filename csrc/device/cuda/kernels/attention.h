@@ -12,12 +12,12 @@ enum {
 
 /* o = softmax(q k^T * scale + bias) v. q, o: [queries, heads, head_dim]; k, v: [keys, heads, head_dim]. Scores are kept in units of log2. */
 typedef struct wo_cuda_attention_args {
-    const void *q, *k, *v; /* bfloat16 or float32, as the kernel says */
+    const void *q, *k, *v; /* float32, bfloat16 or float16, as the kernel says */
     void *o;
     const float *relative; /* [2 * half, heads] or NULL */
     int32_t queries, keys, heads, head_dim;
-    int32_t o_dtype;       /* WO_CUDA_F32 or WO_CUDA_BF16 */
-    int32_t aligned;       /* attention_bf16: each row of q, k and v begins at a multiple of 16 bytes */
+    int32_t o_dtype;       /* WO_CUDA_F32 or that of q */
+    int32_t aligned;       /* attention_bf16 and _f16: each row of q, k and v begins at a multiple of 16 bytes */
     float factor;          /* scale * log2(e) */
     float last_key_bias;   /* * log2(e) */
     int32_t last_biased;   /* something is to be done to some score of the last keys: a bias, or hiding what is behind them */
@@ -26,19 +26,22 @@ typedef struct wo_cuda_attention_args {
     int32_t borders[WO_CUDA_ATTENTION_BORDERS];
 } wo_cuda_attention_args;
 
-/* attention_bf16_64 and _128 take bfloat16 with that head_dim and everything at multiples of 16 bytes; attention_bf16 and attention_f32 take any. */
+/* Those of a head_dim, 64 or 128, take q, k and v in their dtype with everything at multiples of 16 bytes; the others take any. */
 #define WO_CUDA_ATTENTION_LIST(X)       \
     X(attention, attention_bf16_64)     \
     X(attention, attention_bf16_128)    \
     X(attention, attention_bf16)        \
+    X(attention, attention_f16_64)      \
+    X(attention, attention_f16_128)     \
+    X(attention, attention_f16)         \
     X(attention, attention_f32)
 
 /* Launch sizes. The grid is (blocks of queries, heads, blocks of WO_CUDA_ATTENTION_COLUMNS columns); the tuned kernels make all columns. */
 enum {
     WO_CUDA_ATTENTION_TUNED_QUERIES = 128,
     WO_CUDA_ATTENTION_TUNED_THREADS = 256,
-    WO_CUDA_ATTENTION_BF16_QUERIES = 64,
-    WO_CUDA_ATTENTION_BF16_THREADS = 128,
+    WO_CUDA_ATTENTION_HALF_QUERIES = 64,
+    WO_CUDA_ATTENTION_HALF_THREADS = 128,
     WO_CUDA_ATTENTION_F32_QUERIES = 64,
     WO_CUDA_ATTENTION_F32_THREADS = 256
 };
@@ -48,8 +51,8 @@ enum {
 #define WO_CUDA_ATTENTION_TUNED_SHARED(head_dim) \
     (((WO_CUDA_ATTENTION_TUNED_QUERIES) + 4 * WO_CUDA_ATTENTION_KEYS) * 2 * (head_dim) + WO_CUDA_ATTENTION_BIAS_BYTES(WO_CUDA_ATTENTION_TUNED_QUERIES))
 /* Two stages of 128 columns of the queries and of the keys, and one of the values. */
-#define WO_CUDA_ATTENTION_BF16_SHARED                                                                                          \
-    ((2 * (WO_CUDA_ATTENTION_BF16_QUERIES + WO_CUDA_ATTENTION_KEYS) + WO_CUDA_ATTENTION_KEYS) * 2 * WO_CUDA_ATTENTION_COLUMNS + \
-     WO_CUDA_ATTENTION_BIAS_BYTES(WO_CUDA_ATTENTION_BF16_QUERIES))
+#define WO_CUDA_ATTENTION_HALF_SHARED                                                                                          \
+    ((2 * (WO_CUDA_ATTENTION_HALF_QUERIES + WO_CUDA_ATTENTION_KEYS) + WO_CUDA_ATTENTION_KEYS) * 2 * WO_CUDA_ATTENTION_COLUMNS + \
+     WO_CUDA_ATTENTION_BIAS_BYTES(WO_CUDA_ATTENTION_HALF_QUERIES))
 
 #endif

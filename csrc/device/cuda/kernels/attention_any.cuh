@@ -1,4 +1,4 @@
-/* bfloat16 attention for any head_dim, on tensor cores. A block makes 64 queries, 16 by each of 4 warps, and up to 128 columns of o; where
+/* Attention in a 16-bit dtype for any head_dim, on tensor cores. A block makes 64 queries, 16 by each of 4 warps, and up to 128 columns of o; where
  * head_dim is longer, each block of columns makes the scores anew, and the queries and keys pass through shared memory in pieces of 128
  * columns, filled up with zeros to whole steps of 16:
  *
@@ -12,12 +12,12 @@
 
 struct any_tile {
     static const int COLUMNS = WO_CUDA_ATTENTION_COLUMNS, ROW = 2 * COLUMNS, ROWS = 64, BYTES = ROWS * ROW;
-    static const int THREADS = WO_CUDA_ATTENTION_BF16_THREADS, WARPS = THREADS / 32;
+    static const int THREADS = WO_CUDA_ATTENTION_HALF_THREADS, WARPS = THREADS / 32;
     static const int OUT_ROW = COLUMNS + 8; /* floats, so that eight rows meet different banks */
     attention_softmax softmax;
     float o[COLUMNS / 8][4];
 };
-static_assert(any_tile::ROWS == WO_CUDA_ATTENTION_BF16_QUERIES && any_tile::ROWS == WO_CUDA_ATTENTION_KEYS, "queries and keys share a copy");
+static_assert(any_tile::ROWS == WO_CUDA_ATTENTION_HALF_QUERIES && any_tile::ROWS == WO_CUDA_ATTENTION_KEYS, "queries and keys share a copy");
 static_assert(any_tile::WARPS * 16 == any_tile::ROWS, "a warp makes 16 queries");
 
 /* Steps of 16 columns of the piece that begins at `column`. */
@@ -46,6 +46,7 @@ TILE_INLINE void any_copy(char *tile, const wo_cuda_attention_args &a, const voi
 }
 
 /* s += q k^T over the steps of one piece. */
+template <int HALF>
 TILE_INLINE void any_scores(attention_scores &s, uint32_t queries, uint32_t keys, int steps) {
     int lane = threadIdx.x % 32;
     uint32_t q_at = queries + tile_offset<any_tile::ROW>(threadIdx.x / 32 * 16 + lane % 16, lane / 16);
@@ -57,13 +58,14 @@ TILE_INLINE void any_scores(attention_scores &s, uint32_t queries, uint32_t keys
         for (int n = 0; n < any_tile::ROWS / 16; n++) {
             uint32_t b[4];
             tile_load4(b, (k_at ^ (k * 2 * TILE_CHUNK)) + n * 16 * any_tile::ROW);
-            tile_mma(s[2 * n], q, b[0], b[1]);
-            tile_mma(s[2 * n + 1], q, b[2], b[3]);
+            tile_mma<HALF>(s[2 * n], q, b[0], b[1]);
+            tile_mma<HALF>(s[2 * n + 1], q, b[2], b[3]);
         }
     }
 }
 
 /* o = o * decay + weights v, for `steps` times 16 columns. */
+template <int HALF>
 TILE_INLINE void any_add_values(any_tile &t, const attention_scores &s, const float (&decay)[2], uint32_t values, int steps) {
     int lane = threadIdx.x % 32;
     uint32_t at = values + tile_offset<any_tile::ROW>(lane % 16, lane / 16);
@@ -75,20 +77,21 @@ TILE_INLINE void any_add_values(any_tile &t, const attention_scores &s, const fl
 #pragma unroll
     for (int k = 0; k < any_tile::ROWS / 16; k++) {
         uint32_t a[4];
-        attention_pack(s, k, a);
+        attention_pack<HALF>(s, k, a);
 #pragma unroll
         for (int n = 0; n < any_tile::COLUMNS / 16; n++) {
             if (n >= steps)
                 break;
             uint32_t b[4];
             tile_load4_transposed(b, (at ^ (n * 2 * TILE_CHUNK)) + k * 16 * any_tile::ROW);
-            tile_mma(t.o[2 * n], a, b[0], b[1]);
-            tile_mma(t.o[2 * n + 1], a, b[2], b[3]);
+            tile_mma<HALF>(t.o[2 * n], a, b[0], b[1]);
+            tile_mma<HALF>(t.o[2 * n + 1], a, b[2], b[3]);
         }
     }
 }
 
 /* The warp's o goes through shared memory, so that neighbouring lanes store neighbouring elements whatever the rows' alignment. */
+template <int HALF>
 TILE_INLINE void any_store(const any_tile &t, const wo_cuda_attention_args &a, float *space, int first, int column) {
     const int lane = threadIdx.x % 32, width = min(a.head_dim - column, any_tile::COLUMNS);
     float inverse[2], *out = space + threadIdx.x / 32 * 16 * any_tile::OUT_ROW;
@@ -103,7 +106,7 @@ TILE_INLINE void any_store(const any_tile &t, const wo_cuda_attention_args &a, f
     for (int row = 0; row < min(16, a.queries - first); row++) {
         int64_t at = ((int64_t)(first + row) * a.heads + blockIdx.y) * a.head_dim + column;
         for (int c = lane; c < width; c += 32)
-            tile_store(a.o, a.o_dtype, at + c, out[row * any_tile::OUT_ROW + c]);
+            tile_store(a.o, a.o_dtype, HALF, at + c, out[row * any_tile::OUT_ROW + c]);
     }
 }
 
@@ -127,6 +130,7 @@ TILE_INLINE void any_copy_next(char *shared, const wo_cuda_attention_args &a, co
 }
 
 /* s = q k^T for one block of keys; the copy of its values starts with the first piece. */
+template <int HALF>
 TILE_INLINE void any_score_block(attention_scores &s, char *shared, const wo_cuda_attention_args &a, any_place &at, bool busy) {
 #pragma unroll
     for (int n = 0; n < any_tile::ROWS / 8; n++)
@@ -141,10 +145,11 @@ TILE_INLINE void any_score_block(attention_scores &s, char *shared, const wo_cud
         tile_commit();
         uint32_t queries = tile_address(shared) + at.stage * 2 * any_tile::BYTES;
         if (busy)
-            any_scores(s, queries, queries + any_tile::BYTES, any_steps(a, at.piece * any_tile::COLUMNS));
+            any_scores<HALF>(s, queries, queries + any_tile::BYTES, any_steps(a, at.piece * any_tile::COLUMNS));
     }
 }
 
+template <int HALF>
 TILE_INLINE void any_attention(const wo_cuda_attention_args &a) {
     extern __shared__ __align__(1024) char shared[]; /* two stages of queries and keys, values, biases */
     float *bias = (float *)(shared + 5 * any_tile::BYTES);
@@ -170,7 +175,7 @@ TILE_INLINE void any_attention(const wo_cuda_attention_args &a) {
         float decay[2];
         if (a.relative != nullptr)
             attention_fill_biases<any_tile::ROWS, any_tile::THREADS>(bias, a, blockIdx.y, key - (at.first + any_tile::ROWS - 1));
-        any_score_block(s, shared, a, at, busy);
+        any_score_block<HALF>(s, shared, a, at, busy);
         if (busy) {
             const bool biased = attention_is_biased(a, key);
             if (biased)
@@ -180,10 +185,10 @@ TILE_INLINE void any_attention(const wo_cuda_attention_args &a) {
         tile_wait<1>(); /* for the values; the next keys may still be on the way */
         __syncthreads();
         if (busy)
-            any_add_values(t, s, decay, tile_address(shared) + 4 * any_tile::BYTES, any_steps(a, at.column));
+            any_add_values<HALF>(t, s, decay, tile_address(shared) + 4 * any_tile::BYTES, any_steps(a, at.column));
     }
     if (busy)
-        any_store(t, a, (float *)shared, at.first + warp_row, at.column);
+        any_store<HALF>(t, a, (float *)shared, at.first + warp_row, at.column);
 }
 
 #endif

@@ -116,11 +116,12 @@ TILE_INLINE void attention_end(const attention_softmax &m, float (&inverse)[2]) 
 }
 
 /* The weights of keys 16 step .. 16 step + 15 as the A of a product. */
+template <int HALF>
 TILE_INLINE void attention_pack(const attention_scores &s, int step, uint32_t (&a)[4]) {
-    a[0] = tile_pack(s[2 * step][0], s[2 * step][1]);
-    a[1] = tile_pack(s[2 * step][2], s[2 * step][3]);
-    a[2] = tile_pack(s[2 * step + 1][0], s[2 * step + 1][1]);
-    a[3] = tile_pack(s[2 * step + 1][2], s[2 * step + 1][3]);
+    a[0] = tile_pack(HALF, s[2 * step][0], s[2 * step][1]);
+    a[1] = tile_pack(HALF, s[2 * step][2], s[2 * step][3]);
+    a[2] = tile_pack(HALF, s[2 * step + 1][0], s[2 * step + 1][1]);
+    a[3] = tile_pack(HALF, s[2 * step + 1][2], s[2 * step + 1][3]);
 }
 
 #endif

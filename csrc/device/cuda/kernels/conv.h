@@ -23,16 +23,19 @@ typedef struct wo_cuda_conv_args {
 } wo_cuda_conv_args;
 
 /* Rows and columns of the tile that a block makes, and its threads. 96 columns, because that divides the widths of WAN's VAE; the narrow tiles
- * are for the last layers. Entries as for a linear: a 16-byte chunk is 8 channels of bfloat16. */
+ * are for the last layers. Entries as for a linear: a 16-byte chunk is 8 channels of 16 bits. */
 enum {
     WO_CUDA_CONV_ROWS = 128, WO_CUDA_CONV_COLUMNS = 96, WO_CUDA_CONV_NARROW_COLUMNS = 32,
-    WO_CUDA_CONV_BF16_THREADS = 128, WO_CUDA_CONV_F32_THREADS = 256, WO_CUDA_CONV_F32_NARROW_THREADS = 128
+    WO_CUDA_CONV_HALF_THREADS = 128, WO_CUDA_CONV_F32_THREADS = 256, WO_CUDA_CONV_F32_NARROW_THREADS = 128
 };
 
 #define WO_CUDA_CONV_LIST(X)    \
     X(conv, conv_bf16)          \
     X(conv, conv_bf16_narrow)   \
     X(conv, conv_bf16_ragged)   \
+    X(conv, conv_f16)           \
+    X(conv, conv_f16_narrow)    \
+    X(conv, conv_f16_ragged)    \
     X(conv, conv_f32)           \
     X(conv, conv_f32_narrow)
 

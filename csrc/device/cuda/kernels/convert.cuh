@@ -22,6 +22,14 @@ struct wo_conversion_of {
 
 /* --- one element ---------------------------------------------------------------------------------------------------------------- */
 
+/* The bits in float32's place are the number times 2^-112, subnormals too; what was inf or NaN needs float32's exponent for that. */
+WO_INLINE uint32_t wo_widen_f16_bits(uint32_t half) {
+    uint32_t magnitude = half & 0x7fffu;
+    uint32_t bits = __float_as_uint(__uint_as_float(magnitude << 13) * 0x1p112f);
+    bits = magnitude >= 0x7c00u ? (magnitude << 13) + (224u << 23) : bits;
+    return bits | (half & 0x8000u) << 16;
+}
+
 /* As in float16, the bits in float32's place are the number times 2^-120; of each sign one code is NaN, and it has no product. */
 WO_INLINE uint32_t wo_widen_f8(uint32_t code, float scale) {
     uint32_t magnitude = code & 0x7fu, sign = (code & 0x80u) << 24;
@@ -70,7 +78,7 @@ WO_INLINE uint32_t wo_convert_one(uint32_t low, uint32_t high, float scale) {
     if (FROM == WO_CUDA_BF16)
         wide = low << 16;
     else if (FROM == WO_CUDA_F16)
-        wide = __float_as_uint(wo_widen_f16(low));
+        wide = wo_widen_f16_bits(low);
     else if (FROM == WO_CUDA_F64)
         wide = wo_narrow_f64(low, high, TO != WO_CUDA_F32);
     else if (FROM == WO_CUDA_F8_E4M3)

@@ -72,7 +72,10 @@ WO_INLINE void unary_chunk(const wo_cuda_unary_args &a) {
 }
 
 extern "C" __global__ void __launch_bounds__(WO_CUDA_FLAT_BLOCK) wo_unary(const __grid_constant__ wo_cuda_unary_args a) {
-    WO_BY_DTYPES(unary_chunk, a.x_dtype, a.y_dtype, a);
+    if (a.x_dtype == WO_CUDA_F16 || a.y_dtype == WO_CUDA_F16)
+        WO_BY_DTYPES(unary_chunk, WO_CUDA_F16, a.x_dtype, a.y_dtype, a);
+    else
+        WO_BY_DTYPES(unary_chunk, WO_CUDA_BF16, a.x_dtype, a.y_dtype, a);
 }
 
 /* --- convert rows --------------------------------------------------------------------------------------------------------------- */

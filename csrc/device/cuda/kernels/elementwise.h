@@ -17,8 +17,8 @@ typedef struct wo_cuda_add_args {
 } wo_cuda_add_args;
 
 typedef struct wo_cuda_unary_args {
-    const void *x; /* F32 or BF16 [count] */
-    void *y;       /* F32 or BF16 [count] */
+    const void *x; /* F32, BF16 or F16 [count] */
+    void *y;       /* F32, BF16 or F16 [count] */
     int64_t count;
     int32_t x_dtype, y_dtype;
     int32_t kind;  /* of wo_unary_kind */

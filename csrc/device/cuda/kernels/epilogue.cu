@@ -30,9 +30,6 @@ extern "C" __global__ void __launch_bounds__(WO_CUDA_EPILOGUE_BLOCK) wo_epilogue
         const uint32_t group = (blockIdx.x * 4 + k) * WO_CUDA_EPILOGUE_BLOCK + threadIdx.x;
         if (group >= all)
             return;
-        if (a.dtype == WO_CUDA_F32)
-            epilogue_group<WO_CUDA_F32>(a, group);
-        else
-            epilogue_group<WO_CUDA_BF16>(a, group);
+        WO_BY_DTYPE(epilogue_group, a.dtype, a, group);
     }
 }

@@ -7,7 +7,7 @@
 /* A thread has 4 groups of 4 neighbours. */
 enum { WO_CUDA_EPILOGUE_BLOCK = 256, WO_CUDA_EPILOGUE_CHUNK = WO_CUDA_EPILOGUE_BLOCK * 16 };
 
-/* y = product * other, or with a gate y = other + product * gate. All in device memory, at multiples of 16 bytes (8 for bfloat16). */
+/* y = product * other, or with a gate y = other + product * gate. All in device memory, at multiples of 16 bytes (8 for those of 16 bits). */
 typedef struct wo_cuda_epilogue_args {
     const float *product; /* [rows, columns] */
     const void *other;    /* [rows, columns] of dtype; may be y */
@@ -15,7 +15,7 @@ typedef struct wo_cuda_epilogue_args {
     void *y;              /* [rows, columns] of dtype */
     uint32_t rows, columns; /* columns: a multiple of 4; rows * columns is less than 2^32 */
     uint32_t first_row, rows_per_gate;
-    int32_t dtype;          /* WO_CUDA_F32 or WO_CUDA_BF16 */
+    int32_t dtype;          /* WO_CUDA_F32, WO_CUDA_BF16 or WO_CUDA_F16 */
 } wo_cuda_epilogue_args;
 
 #define WO_CUDA_EPILOGUE_LIST(X) X(epilogue, epilogue)

@@ -35,10 +35,7 @@ extern "C" __global__ void __launch_bounds__(WO_CUDA_LAYOUT_BLOCK) wo_patchify(c
     int64_t n = thread_number(), patches = a.lines * a.patches;
     if (n >= a.channels * patches)
         return;
-    if (a.dtype == WO_CUDA_F32)
-        patchify_one<WO_CUDA_F32>(a, n / patches, n % patches);
-    else
-        patchify_one<WO_CUDA_BF16>(a, n / patches, n % patches);
+    WO_BY_DTYPE(patchify_one, a.dtype, a, n / patches, n % patches);
 }
 
 template <int DTYPE>
@@ -59,10 +56,7 @@ extern "C" __global__ void __launch_bounds__(WO_CUDA_LAYOUT_BLOCK) wo_unpatchify
     int64_t n = thread_number();
     if (n >= a.channels * a.lines * 2 * a.patches)
         return;
-    if (a.dtype == WO_CUDA_F32)
-        unpatchify_one<WO_CUDA_F32>(a, n / a.patches, n % a.patches);
-    else
-        unpatchify_one<WO_CUDA_BF16>(a, n / a.patches, n % a.patches);
+    WO_BY_DTYPE(unpatchify_one, a.dtype, a, n / a.patches, n % a.patches);
 }
 
 /* --- channels_last -------------------------------------------------------------------------------------------------------------- */
@@ -89,16 +83,13 @@ extern "C" __global__ void __launch_bounds__(WO_CUDA_LAYOUT_BLOCK) wo_channels_l
         for (int c = threadIdx.x / WO_CUDA_TILE_PIXELS; c < channels; c += WO_CUDA_LAYOUT_BLOCK / WO_CUDA_TILE_PIXELS)
             tile[p * (channels | 1) + c] = a.x[(first_channel + c) * a.pixels + first_pixel + p];
     __syncthreads();
-    if (a.y_dtype == WO_CUDA_F32)
-        write_tile<WO_CUDA_F32>(a, tile, first_pixel, first_channel, channels);
-    else
-        write_tile<WO_CUDA_BF16>(a, tile, first_pixel, first_channel, channels);
+    WO_BY_DTYPE(write_tile, a.y_dtype, a, tile, first_pixel, first_channel, channels);
 }
 
 /* --- embedding ------------------------------------------------------------------------------------------------------------------ */
 
 template <int TABLE, int Y>
-WO_INLINE void embed(const wo_cuda_embedding_args &a) {
+WO_INLINE void embed_as(const wo_cuda_embedding_args &a) {
     int64_t row = blockIdx.x / a.chunks, column = blockIdx.x % a.chunks * WO_CUDA_EMBEDDING_CHUNK + threadIdx.x * 8;
     float v[8];
     if (column >= a.width)
@@ -107,13 +98,18 @@ WO_INLINE void embed(const wo_cuda_embedding_args &a) {
     wo_store_some<Y, 8>((char *)a.y + row * a.width * (Y == WO_CUDA_F32 ? 4 : 2), column, a.width, a.vectors, v);
 }
 
-extern "C" __global__ void __launch_bounds__(WO_CUDA_LAYOUT_BLOCK) wo_embedding(const __grid_constant__ wo_cuda_embedding_args a) {
-    if (a.table_dtype == WO_CUDA_F16 && a.y_dtype == WO_CUDA_F32)
-        embed<WO_CUDA_F16, WO_CUDA_F32>(a);
-    else if (a.table_dtype == WO_CUDA_F16)
-        embed<WO_CUDA_F16, WO_CUDA_BF16>(a);
+template <int TABLE>
+WO_INLINE void embed(const wo_cuda_embedding_args &a) {
+    if (a.y_dtype == WO_CUDA_F32)
+        embed_as<TABLE, WO_CUDA_F32>(a);
+    else if (a.y_dtype == WO_CUDA_BF16)
+        embed_as<TABLE, WO_CUDA_BF16>(a);
     else
-        WO_BY_DTYPES(embed, a.table_dtype, a.y_dtype, a);
+        embed_as<TABLE, WO_CUDA_F16>(a);
+}
+
+extern "C" __global__ void __launch_bounds__(WO_CUDA_LAYOUT_BLOCK) wo_embedding(const __grid_constant__ wo_cuda_embedding_args a) {
+    WO_BY_DTYPE(embed, a.table_dtype, a);
 }
 
 /* --- tables of angles ----------------------------------------------------------------------------------------------------------- */
@@ -163,8 +159,5 @@ extern "C" __global__ void __launch_bounds__(WO_CUDA_LAYOUT_BLOCK) wo_rope_table
 
 extern "C" __global__ void __launch_bounds__(WO_CUDA_LAYOUT_BLOCK) wo_sinusoid(const __grid_constant__ wo_cuda_sinusoid_args a) {
     for (int i = threadIdx.x; i < a.count; i += WO_CUDA_LAYOUT_BLOCK)
-        if (a.dtype == WO_CUDA_F32)
-            wo_store_one<WO_CUDA_F32>(a.y, a.first + i, a.value[i]);
-        else
-            wo_store_one<WO_CUDA_BF16>(a.y, a.first + i, a.value[i]);
+        WO_BY_DTYPE(wo_store_one, a.dtype, a.y, a.first + i, a.value[i]);
 }

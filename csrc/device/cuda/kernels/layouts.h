@@ -6,7 +6,7 @@
 
 enum { WO_CUDA_LAYOUT_BLOCK = 256 };
 
-/* Latents F32 [channels, 2 * lines, 2 * patches] (a line of patches is two of pixels; the lines are those of all frames) and rows F32 or BF16
+/* Latents F32 [channels, 2 * lines, 2 * patches] (a line of patches is two of pixels; the lines are those of all frames) and rows F32, BF16 or F16
  * [lines * patches, 4 * channels]. A thread of patchify has one channel of a patch, 2 x 2 pixels; one of unpatchify the two pixels of one line
  * of it. */
 typedef struct wo_cuda_patch_args {
@@ -22,7 +22,7 @@ enum { WO_CUDA_TILE_PIXELS = 128, WO_CUDA_TILE_CHANNELS = 32 };
 
 typedef struct wo_cuda_channels_last_args {
     const float *x; /* F32 [channels, pixels] */
-    void *y;        /* F32 or BF16 [pixels, channels] */
+    void *y;        /* F32, BF16 or F16 [pixels, channels] */
     int64_t channels, pixels;
     int32_t y_dtype;
 } wo_cuda_channels_last_args;
@@ -33,7 +33,7 @@ enum { WO_CUDA_EMBEDDING_CHUNK = WO_CUDA_LAYOUT_BLOCK * 8 };
 typedef struct wo_cuda_embedding_args {
     const void *table; /* F32, BF16 or F16 [any, width] */
     const int32_t *ids;
-    void *y;           /* F32 or BF16 [rows, width] */
+    void *y;           /* F32, BF16 or F16 [rows, width] */
     int64_t width, chunks; /* chunks of a row */
     int32_t table_dtype, y_dtype;
     int32_t vectors;
@@ -54,7 +54,7 @@ typedef struct wo_cuda_rope_table_args {
 enum { WO_CUDA_SINUSOID_VALUES = 512 };
 
 typedef struct wo_cuda_sinusoid_args {
-    void *y; /* F32 or BF16 */
+    void *y; /* F32, BF16 or F16 */
     int64_t first;
     int32_t count, dtype;
     float value[WO_CUDA_SINUSOID_VALUES];

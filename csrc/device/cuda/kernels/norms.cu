@@ -85,17 +85,17 @@ WO_INLINE void store_group(const place &p, int column, const float *v) {
         wo_store_some<K::Y, K::V>(p.y, column, p.end, false, v);
 }
 
-/* Calls body<kind>(...) with the kind of the rows. */
-#define BY_KIND(body, rows, ...)                                                          \
+/* Calls body<kind>(...) with the kind of the rows, which are of F32 and `half`. */
+#define BY_KIND(body, half, rows, ...)                                                    \
     do {                                                                                  \
         if ((rows).x_dtype == WO_CUDA_F32 && (rows).y_dtype == WO_CUDA_F32)               \
             BY_ALIGNMENT(body, WO_CUDA_F32, WO_CUDA_F32, rows, __VA_ARGS__);              \
         else if ((rows).x_dtype == WO_CUDA_F32)                                           \
-            BY_ALIGNMENT(body, WO_CUDA_F32, WO_CUDA_BF16, rows, __VA_ARGS__);             \
+            BY_ALIGNMENT(body, WO_CUDA_F32, half, rows, __VA_ARGS__);                     \
         else if ((rows).y_dtype == WO_CUDA_F32)                                           \
-            BY_ALIGNMENT(body, WO_CUDA_BF16, WO_CUDA_F32, rows, __VA_ARGS__);             \
+            BY_ALIGNMENT(body, half, WO_CUDA_F32, rows, __VA_ARGS__);                     \
         else                                                                              \
-            BY_ALIGNMENT(body, WO_CUDA_BF16, WO_CUDA_BF16, rows, __VA_ARGS__);            \
+            BY_ALIGNMENT(body, half, half, rows, __VA_ARGS__);                            \
     } while (0)
 #define BY_ALIGNMENT(body, x_dtype, y_dtype, rows, ...)                                   \
     do {                                                                                  \
@@ -189,7 +189,12 @@ WO_INLINE void layer_norm_row(const wo_cuda_layer_norm_args &a, float (*meeting)
 
 extern "C" __global__ void __launch_bounds__(1024) wo_layer_norm(const __grid_constant__ wo_cuda_layer_norm_args a) {
     __shared__ float meeting[3][32];
-    BY_KIND(layer_norm_row, a.rows, a, meeting);
+    BY_KIND(layer_norm_row, WO_CUDA_BF16, a.rows, a, meeting);
+}
+
+extern "C" __global__ void __launch_bounds__(1024) wo_layer_norm_f16(const __grid_constant__ wo_cuda_layer_norm_args a) {
+    __shared__ float meeting[3][32];
+    BY_KIND(layer_norm_row, WO_CUDA_F16, a.rows, a, meeting);
 }
 
 /* --- RMSNorm, and the rotation of queries and keys ------------------------------------------------------------------------------ */
@@ -283,7 +288,12 @@ WO_INLINE void rms_norm_row(const wo_cuda_rms_norm_args &a, float (*meeting)[32]
 
 extern "C" __global__ void __launch_bounds__(1024) wo_rms_norm(const __grid_constant__ wo_cuda_rms_norm_args a) {
     __shared__ float meeting[1][32];
-    BY_KIND(rms_norm_row, a.rows, a, meeting);
+    BY_KIND(rms_norm_row, WO_CUDA_BF16, a.rows, a, meeting);
+}
+
+extern "C" __global__ void __launch_bounds__(1024) wo_rms_norm_f16(const __grid_constant__ wo_cuda_rms_norm_args a) {
+    __shared__ float meeting[1][32];
+    BY_KIND(rms_norm_row, WO_CUDA_F16, a.rows, a, meeting);
 }
 
 /* --- the VAE's norm over the channels of a pixel, with silu ---------------------------------------------------------------------- */
@@ -325,5 +335,10 @@ WO_INLINE void l2_norm_row(const wo_cuda_l2_norm_args &a, float (*meeting)[32]) 
 
 extern "C" __global__ void __launch_bounds__(1024) wo_l2_norm(const __grid_constant__ wo_cuda_l2_norm_args a) {
     __shared__ float meeting[1][32];
-    BY_KIND(l2_norm_row, a.rows, a, meeting);
+    BY_KIND(l2_norm_row, WO_CUDA_BF16, a.rows, a, meeting);
+}
+
+extern "C" __global__ void __launch_bounds__(1024) wo_l2_norm_f16(const __grid_constant__ wo_cuda_l2_norm_args a) {
+    __shared__ float meeting[1][32];
+    BY_KIND(l2_norm_row, WO_CUDA_F16, a.rows, a, meeting);
 }

@@ -10,8 +10,8 @@
 enum { WO_CUDA_NORM_HELD = 16, WO_CUDA_NORM_BLOCK = 128 };
 
 typedef struct wo_cuda_norm_rows {
-    const void *x;   /* F32 or BF16 [rows, width] */
-    void *y;         /* F32 or BF16 [rows, width] */
+    const void *x;   /* F32, BF16 or F16 [rows, width] */
+    void *y;         /* F32, BF16 or F16 [rows, width] */
     uint32_t rows;
     int32_t width, lanes, segments;
     int32_t lane_bits; /* lanes = 2^lane_bits; 10 where they are a block */
@@ -44,9 +44,13 @@ typedef struct wo_cuda_l2_norm_args {
     int32_t silu;
 } wo_cuda_l2_norm_args;
 
+/* Those of float16 are kernels of their own, so that those of bfloat16 need no more registers for them. */
 #define WO_CUDA_NORMS_LIST(X) \
     X(norms, layer_norm)      \
+    X(norms, layer_norm_f16)  \
     X(norms, rms_norm)        \
-    X(norms, l2_norm)
+    X(norms, rms_norm_f16)    \
+    X(norms, l2_norm)         \
+    X(norms, l2_norm_f16)
 
 #endif

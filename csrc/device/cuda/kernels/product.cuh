@@ -131,34 +131,35 @@ TILE_INLINE void product_load_factors(const wo_cuda_output &out, const float *fr
     }
 }
 
-TILE_INLINE void product_load_other(const wo_cuda_output &out, int64_t at, int count, float (&v)[4]) {
+TILE_INLINE void product_load_other(const wo_cuda_output &out, int half, int64_t at, int count, float (&v)[4]) {
     if (out.in_fours && out.dtype == WO_CUDA_F32) {
         float4 four = *(const float4 *)((const float *)out.other + at);
         v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
     } else if (out.in_fours) {
         uint2 four = *(const uint2 *)((const uint16_t *)out.other + at);
-        v[0] = tile_from_bf16((uint16_t)four.x), v[1] = tile_from_bf16((uint16_t)(four.x >> 16));
-        v[2] = tile_from_bf16((uint16_t)four.y), v[3] = tile_from_bf16((uint16_t)(four.y >> 16));
+        v[0] = tile_widen(half, (uint16_t)four.x), v[1] = tile_widen(half, (uint16_t)(four.x >> 16));
+        v[2] = tile_widen(half, (uint16_t)four.y), v[3] = tile_widen(half, (uint16_t)(four.y >> 16));
     } else {
         for (int e = 0; e < 4; e++)
-            v[e] = e < count ? tile_element(out.other, out.dtype, at + e) : 0.0f;
+            v[e] = e < count ? tile_element(out.other, out.dtype, half, at + e) : 0.0f;
     }
 }
 
-TILE_INLINE void product_store_four(const wo_cuda_output &out, int64_t at, int count, const float (&v)[4]) {
+TILE_INLINE void product_store_four(const wo_cuda_output &out, int half, int64_t at, int count, const float (&v)[4]) {
     if (out.in_fours && out.dtype == WO_CUDA_F32) {
         *(float4 *)((float *)out.y + at) = make_float4(v[0], v[1], v[2], v[3]);
     } else if (out.in_fours) {
-        *(uint2 *)((uint16_t *)out.y + at) = make_uint2(tile_pack(v[0], v[1]), tile_pack(v[2], v[3]));
+        *(uint2 *)((uint16_t *)out.y + at) = make_uint2(tile_pack(half, v[0], v[1]), tile_pack(half, v[2], v[3]));
     } else {
         for (int e = 0; e < 4; e++)
             if (e < count)
-                tile_store(out.y, out.dtype, at + e, v[e]);
+                tile_store(out.y, out.dtype, half, at + e, v[e]);
     }
 }
 
-/* Bias, epilogue and store of v, the sums of row `row` from column `column`; those past the last column are dropped. */
-TILE_INLINE void product_finish(const wo_cuda_output &out, int row, int column, float (&v)[4]) {
+/* Bias, epilogue and store of v, the sums of row `row` from column `column`; those past the last column are dropped. half: what out.dtype is if it is
+ * not float32; products of 16-bit operands have no other result of 16 bits than theirs. */
+TILE_INLINE void product_finish(const wo_cuda_output &out, int half, int row, int column, float (&v)[4]) {
     const int count = min(out.columns - column, 4);
     const int64_t at = (int64_t)row * out.columns + column;
     float factors[4], other[4];
@@ -168,7 +169,7 @@ TILE_INLINE void product_finish(const wo_cuda_output &out, int row, int column, 
             v[e] += factors[e];
     }
     if (out.epilogue >= WO_CUDA_EPILOGUE_MUL)
-        product_load_other(out, at, count, other);
+        product_load_other(out, half, at, count, other);
     switch (out.epilogue) {
     case WO_CUDA_EPILOGUE_SILU:
         for (int e = 0; e < 4; e++)
@@ -196,13 +197,13 @@ TILE_INLINE void product_finish(const wo_cuda_output &out, int row, int column, 
             v[e] = fmaf(v[e], factors[e], other[e]);
         break;
     }
-    product_store_four(out, at, count, v);
+    product_store_four(out, half, at, count, v);
 }
 
 /* Finishes ROWS x COLUMNS sums that lie in shared memory, of which the first belongs to row `row` and column `column` of y. THREADS threads take
  * part, of which this one is `thread`; four neighbouring columns at a time, so that memory is written in whole sectors. */
 template <int ROWS, int COLUMNS, int THREADS>
-TILE_INLINE void product_finish_all(const wo_cuda_output &out, const float *sums, int row, int column, int thread) {
+TILE_INLINE void product_finish_all(const wo_cuda_output &out, int half, const float *sums, int row, int column, int thread) {
     enum { FOURS = COLUMNS / 4 };
 #pragma unroll 1
     for (int i = thread; i < ROWS * FOURS; i += THREADS) {
@@ -211,7 +212,7 @@ TILE_INLINE void product_finish_all(const wo_cuda_output &out, const float *sums
             continue;
         float4 four = *(const float4 *)(sums + r * product_stride<COLUMNS>::VALUE + c);
         float v[4] = {four.x, four.y, four.z, four.w};
-        product_finish(out, row + r, column + c, v);
+        product_finish(out, half, row + r, column + c, v);
     }
 }
 

@@ -22,7 +22,7 @@ typedef struct wo_cuda_output {
     const void *other; /* [rows, columns] of dtype, for MUL, ADD and GATE; ADD and GATE allow y itself */
     const float *gate; /* [(rows - 1) / rows_per_gate + 1, columns], for GATE */
     int32_t rows, columns, rows_per_gate;
-    int32_t dtype;     /* WO_CUDA_F32 or WO_CUDA_BF16 */
+    int32_t dtype;     /* WO_CUDA_F32, WO_CUDA_BF16 or WO_CUDA_F16 */
     int32_t epilogue;
     /* columns is a multiple of 4, and four neighbours can be moved at once: of y and other; of bias and gate. */
     int32_t in_fours, factors_in_fours;

@@ -46,14 +46,14 @@ TILE_INLINE float4 product_fma_read(const Operand &operand, typename Operand::cu
             uint16_t halves[4] = {(uint16_t)four.x, (uint16_t)(four.x >> 16), (uint16_t)four.y, (uint16_t)(four.y >> 16)};
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                v[e] = dtype == WO_CUDA_BF16 ? tile_from_bf16(halves[e]) : tile_from_f16(halves[e]);
+                v[e] = tile_widen(dtype, halves[e]);
         }
     } else {
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const char *from = operand.at(cursor, row);
             if (from != NULL)
-                v[e] = tile_element(from, dtype, 0);
+                v[e] = tile_element(from, dtype, dtype, 0);
             operand.advance(cursor, 1);
         }
     }
@@ -151,8 +151,8 @@ TILE_INLINE void product_fma_finish(const wo_cuda_output &out, const product_pla
             for (int j = 0; j < Shape::N; j++)
                 to[i * Shape::ROW_STEP * STRIDE + j * Shape::COLUMN_STEP] = totals[first + i][j];
         __syncthreads();
-        product_finish_all<Shape::WAITING_ROWS, Shape::COLUMNS, Shape::THREADS>(out, waiting, place.row + first * Shape::ROW_STEP, place.column,
-                                                                               threadIdx.x);
+        product_finish_all<Shape::WAITING_ROWS, Shape::COLUMNS, Shape::THREADS>(out, out.dtype, waiting, place.row + first * Shape::ROW_STEP,
+                                                                               place.column, threadIdx.x);
         if (first + Shape::AT_ONCE < Shape::M)
             __syncthreads();
     }

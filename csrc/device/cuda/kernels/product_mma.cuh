@@ -1,4 +1,4 @@
-/* Products of bfloat16 on tensor cores, with float32 sums.
+/* Products of bfloat16 or float16 on tensor cores, with float32 sums.
  *
  *     global --cp.async, STAGES - 1 tiles ahead--> shared [tile of rows | tile of weights] x STAGES --ldmatrix--> fragments --mma--> sums
  *     sums --shared, 16 rows of a warp at a time--> bias, epilogue, y
@@ -88,7 +88,7 @@ struct product_mma_filler {
 };
 
 /* Adds the products of one stage to the sums of this warp. */
-template <class Shape>
+template <int HALF, class Shape>
 TILE_INLINE void product_mma_multiply(const unsigned char *stage, float (&sums)[Shape::WARP_M / 16][Shape::WARP_N / 8][4]) {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t x_row = warp / Shape::WARPS_N * Shape::WARP_M + lane % 16;
@@ -106,15 +106,15 @@ TILE_INLINE void product_mma_multiply(const unsigned char *stage, float (&sums)[
             tile_load4(w, w_tile + product_offset<Shape::CHUNKS>(w_row + j * 16, k + lane / 8 % 2));
 #pragma unroll
             for (int i = 0; i < Shape::WARP_M / 16; i++) {
-                tile_mma(sums[i][2 * j], x[i], w[0], w[1]);
-                tile_mma(sums[i][2 * j + 1], x[i], w[2], w[3]);
+                tile_mma<HALF>(sums[i][2 * j], x[i], w[0], w[1]);
+                tile_mma<HALF>(sums[i][2 * j + 1], x[i], w[2], w[3]);
             }
         }
     }
 }
 
 /* Each warp brings 16 rows of its sums at a time into the order of memory, in shared memory of its own, and finishes them. */
-template <class Shape>
+template <int HALF, class Shape>
 TILE_INLINE void product_mma_finish(const wo_cuda_output &out, const product_place &place, float *waiting,
                                     const float (&sums)[Shape::WARP_M / 16][Shape::WARP_N / 8][4]) {
     enum { STRIDE = product_stride<Shape::WARP_N>::VALUE };
@@ -129,13 +129,13 @@ TILE_INLINE void product_mma_finish(const wo_cuda_output &out, const product_pla
             *(float2 *)(to + j * 8 + 8 * STRIDE) = make_float2(sums[i][j][2], sums[i][j][3]);
         }
         __syncwarp();
-        product_finish_all<16, Shape::WARP_N, 32>(out, mine, row + i * 16, column, lane);
+        product_finish_all<16, Shape::WARP_N, 32>(out, HALF, mine, row + i * 16, column, lane);
         __syncwarp();
     }
 }
 
-/* The whole of a block's work. k goes from `first`, a multiple of DEPTH, to w.k. */
-template <class Shape, bool ALIGNED, class Left>
+/* The whole of a block's work, operands being of the 16-bit dtype HALF. k goes from `first`, a multiple of DEPTH, to w.k. */
+template <int HALF, class Shape, bool ALIGNED, class Left>
 TILE_INLINE void product_mma(const Left &x, const product_matrix &w, const product_place &place, int first, const wo_cuda_output &out) {
     __shared__ __align__(128) unsigned char shared[Shape::BYTES];
     const int tiles = (w.k - first + Shape::DEPTH - 1) / Shape::DEPTH;
@@ -155,12 +155,12 @@ TILE_INLINE void product_mma(const Left &x, const product_matrix &w, const produ
         if (tile + Shape::STAGES - 1 < tiles)
             filler.fill(shared + empty * Shape::STAGE_BYTES);
         tile_commit();
-        product_mma_multiply<Shape>(shared + full * Shape::STAGE_BYTES, sums);
+        product_mma_multiply<HALF, Shape>(shared + full * Shape::STAGE_BYTES, sums);
         full = full + 1 == Shape::STAGES ? 0 : full + 1;
         empty = empty + 1 == Shape::STAGES ? 0 : empty + 1;
     }
     __syncthreads();
-    product_mma_finish<Shape>(out, place, (float *)shared, sums);
+    product_mma_finish<HALF, Shape>(out, place, (float *)shared, sums);
 }
 
 #endif

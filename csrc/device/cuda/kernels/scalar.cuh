@@ -13,18 +13,20 @@ WO_INLINE float wo_widen_bf16(uint32_t half) {
     return __uint_as_float(half << 16);
 }
 
-/* The bits in float32's place are the number times 2^-112, subnormals too; what was inf or NaN needs float32's exponent for that. */
 WO_INLINE float wo_widen_f16(uint32_t half) {
-    uint32_t magnitude = half & 0x7fffu;
-    uint32_t bits = __float_as_uint(__uint_as_float(magnitude << 13) * 0x1p112f);
-    bits = magnitude >= 0x7c00u ? (magnitude << 13) + (224u << 23) : bits;
-    return __uint_as_float(bits | (half & 0x8000u) << 16);
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"((uint16_t)half));
+    return x;
 }
 
-/* Two numbers rounded to nearest even; `low` comes first in memory. */
-WO_INLINE uint32_t wo_narrow_bf16(float low, float high) {
+/* Two numbers rounded to nearest even, as WO_CUDA_BF16 or as WO_CUDA_F16, in which what is too large becomes infinite; `low` comes first in memory. */
+template <int DTYPE>
+WO_INLINE uint32_t wo_narrow_pair(float low, float high) {
     uint32_t pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    if (DTYPE == WO_CUDA_BF16)
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    else
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
 }
 
@@ -43,7 +45,7 @@ WO_INLINE void wo_store_one(void *base, int64_t i, float value) {
     if (DTYPE == WO_CUDA_F32)
         ((float *)base)[i] = value;
     else
-        ((uint16_t *)base)[i] = (uint16_t)wo_narrow_bf16(value, 0.0f);
+        ((uint16_t *)base)[i] = (uint16_t)wo_narrow_pair<DTYPE>(value, 0.0f);
 }
 
 template <int DTYPE>
@@ -84,10 +86,11 @@ WO_INLINE void wo_store_many(void *base, int64_t i, const float *v) {
         for (int k = 0; k < COUNT; k += 4)
             *(float4 *)((float *)base + i + k) = make_float4(v[k], v[k + 1], v[k + 2], v[k + 3]);
     } else if (COUNT == 8) {
-        uint4 four = make_uint4(wo_narrow_bf16(v[0], v[1]), wo_narrow_bf16(v[2], v[3]), wo_narrow_bf16(v[4], v[5]), wo_narrow_bf16(v[6], v[7]));
+        uint4 four = make_uint4(wo_narrow_pair<DTYPE>(v[0], v[1]), wo_narrow_pair<DTYPE>(v[2], v[3]), wo_narrow_pair<DTYPE>(v[4], v[5]),
+                                wo_narrow_pair<DTYPE>(v[6], v[7]));
         *(uint4 *)((uint16_t *)base + i) = four;
     } else {
-        *(uint2 *)((uint16_t *)base + i) = make_uint2(wo_narrow_bf16(v[0], v[1]), wo_narrow_bf16(v[2], v[3]));
+        *(uint2 *)((uint16_t *)base + i) = make_uint2(wo_narrow_pair<DTYPE>(v[0], v[1]), wo_narrow_pair<DTYPE>(v[2], v[3]));
     }
 }
 
@@ -115,17 +118,28 @@ WO_INLINE void wo_store_some(void *base, int64_t i, int64_t end, bool vectors, c
             wo_store_one<DTYPE>(base, i + k, v[k]);
 }
 
-/* Calls body<x dtype, y dtype>(...) for F32 and BF16. */
-#define WO_BY_DTYPES(body, x_dtype, y_dtype, ...)                             \
-    do {                                                                      \
-        if ((x_dtype) == WO_CUDA_F32 && (y_dtype) == WO_CUDA_F32)             \
-            body<WO_CUDA_F32, WO_CUDA_F32>(__VA_ARGS__);                      \
-        else if ((x_dtype) == WO_CUDA_F32)                                    \
-            body<WO_CUDA_F32, WO_CUDA_BF16>(__VA_ARGS__);                     \
-        else if ((y_dtype) == WO_CUDA_F32)                                    \
-            body<WO_CUDA_BF16, WO_CUDA_F32>(__VA_ARGS__);                     \
-        else                                                                  \
-            body<WO_CUDA_BF16, WO_CUDA_BF16>(__VA_ARGS__);                    \
+/* Calls body<dtype>(...) for F32, BF16 and F16. */
+#define WO_BY_DTYPE(body, dtype, ...)              \
+    do {                                           \
+        if ((dtype) == WO_CUDA_F32)                \
+            body<WO_CUDA_F32>(__VA_ARGS__);        \
+        else if ((dtype) == WO_CUDA_BF16)          \
+            body<WO_CUDA_BF16>(__VA_ARGS__);       \
+        else                                       \
+            body<WO_CUDA_F16>(__VA_ARGS__);        \
+    } while (0)
+
+/* Calls body<x dtype, y dtype>(...) for F32 and `half`, BF16 or F16: the two meet in no call. */
+#define WO_BY_DTYPES(body, half, x_dtype, y_dtype, ...)                \
+    do {                                                               \
+        if ((x_dtype) == WO_CUDA_F32 && (y_dtype) == WO_CUDA_F32)      \
+            body<WO_CUDA_F32, WO_CUDA_F32>(__VA_ARGS__);               \
+        else if ((x_dtype) == WO_CUDA_F32)                             \
+            body<WO_CUDA_F32, half>(__VA_ARGS__);                      \
+        else if ((y_dtype) == WO_CUDA_F32)                             \
+            body<half, WO_CUDA_F32>(__VA_ARGS__);                      \
+        else                                                           \
+            body<half, half>(__VA_ARGS__);                             \
     } while (0)
 
 /* --- sums over threads -------------------------------------------------------------------------------------------------------- */

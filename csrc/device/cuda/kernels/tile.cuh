@@ -71,35 +71,47 @@ TILE_INLINE void tile_load4_transposed(uint32_t (&r)[4], uint32_t address) {
                  : "memory");
 }
 
-/* c += a b: 16 x 16 by 16 x 8, bfloat16 with float32 sums. The whole warp takes part. */
+/* c += a b: 16 x 16 by 16 x 8 of the 16-bit dtype HALF, with float32 sums. The whole warp takes part. */
+template <int HALF>
 TILE_INLINE void tile_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    static_assert(HALF == WO_CUDA_BF16 || HALF == WO_CUDA_F16, "tensor cores multiply 16-bit numbers here");
+    if (HALF == WO_CUDA_BF16)
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    else
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* --- elements ----------------------------------------------------------------------------------------------------------------- */
+/* `half` is WO_CUDA_BF16 or WO_CUDA_F16. Where it is known when the kernel is compiled, so is the way. */
 
-/* Two floats as bfloat16, rounded to nearest even: low in the lower half, which comes first in memory. */
-TILE_INLINE uint32_t tile_pack(float low, float high) {
+/* Two floats in 16 bits each, rounded to nearest even: low in the lower half, which comes first in memory. What is too large for float16 becomes
+ * infinite. */
+TILE_INLINE uint32_t tile_pack(int half, float low, float high) {
     uint32_t pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    if (half == WO_CUDA_BF16)
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    else
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
 }
 
-TILE_INLINE uint16_t tile_to_bf16(float x) {
-    uint16_t half;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(half) : "f"(x));
-    return half;
+TILE_INLINE uint16_t tile_narrow(int half, float x) {
+    uint16_t narrow;
+    if (half == WO_CUDA_BF16)
+        asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(narrow) : "f"(x));
+    else
+        asm("cvt.rn.f16.f32 %0, %1;" : "=h"(narrow) : "f"(x));
+    return narrow;
 }
 
-TILE_INLINE float tile_from_bf16(uint16_t half) {
-    return __uint_as_float((uint32_t)half << 16);
-}
-
-TILE_INLINE float tile_from_f16(uint16_t half) {
-    float x;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+TILE_INLINE float tile_widen(int half, uint16_t narrow) {
+    float x = __uint_as_float((uint32_t)narrow << 16);
+    if (half != WO_CUDA_BF16)
+        asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(narrow));
     return x;
 }
 
@@ -110,20 +122,19 @@ TILE_INLINE float tile_exp2(float x) {
     return y;
 }
 
-/* Element i of an array of WO_CUDA_F32, WO_CUDA_BF16 or WO_CUDA_F16. */
-TILE_INLINE float tile_element(const void *array, int dtype, int64_t i) {
+/* Element i of an array of WO_CUDA_F32, or of any other dtype, which then is `half`. */
+TILE_INLINE float tile_element(const void *array, int dtype, int half, int64_t i) {
     if (dtype == WO_CUDA_F32)
         return ((const float *)array)[i];
-    uint16_t half = ((const uint16_t *)array)[i];
-    return dtype == WO_CUDA_BF16 ? tile_from_bf16(half) : tile_from_f16(half);
+    return tile_widen(half, ((const uint16_t *)array)[i]);
 }
 
-/* Stores to an array of WO_CUDA_F32 or WO_CUDA_BF16. */
-TILE_INLINE void tile_store(void *array, int dtype, int64_t i, float x) {
+/* Stores to such an array. */
+TILE_INLINE void tile_store(void *array, int dtype, int half, int64_t i, float x) {
     if (dtype == WO_CUDA_F32)
         ((float *)array)[i] = x;
     else
-        ((uint16_t *)array)[i] = tile_to_bf16(x);
+        ((uint16_t *)array)[i] = tile_narrow(half, x);
 }
 
 #endif
