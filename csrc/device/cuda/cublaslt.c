@@ -5,7 +5,7 @@
  * rows and weights that are streamed keep them.
  *
  *   in the product's own epilogue   none, bias, ADD (as beta = 1), GELU_TANH into bfloat16, whose rounding hides its fast tanh
- *   product, then own elementwise   SILU, GELU_ERF, GELU_TANH into float32, MUL, GATE
+ *   product, then own elementwise   SILU, GELU_ERF, GELU_TANH into float32 or float16, MUL, GATE
  *
  * Of the second kind a WAN block has two, the gated residuals: M 32,760, N = K = 5,120 (and K 13,824). The product is 1.7 TFLOP, 11 ms of an RTX 4090
  * and 2.5 ms of an H200, and the detour writes and reads 4 bytes of each element, 1.3 GB: 1.3 ms and 0.3 ms if all went to memory. It is made in
@@ -13,7 +13,7 @@
  * that fuses everything would have to come within a tenth of cuBLASLt's rate to be as good; on sm_90 and later it cannot, for lack of their
  * matrix instructions. So the library takes these, too.
  *
- * With y in bfloat16 the library wants the bias in bfloat16: it is rounded, as diffusers' is in that dtype. float32 is by FMA (pedantic), and
+ * With y in bfloat16 or float16 the library wants the bias in that dtype: it is rounded, as diffusers' is. float32 is by FMA (pedantic), and
  * by TF32 where that was asked for.
  */
 #include "device/cuda/grid.h"
@@ -110,9 +110,7 @@ static shape shape_of(const wo_linear_args *a) {
 
 static bool suits(const wo_linear_args *a) {
     const int64_t operand = (int64_t)wo_dtype_size(a->x.dtype), result = (int64_t)wo_dtype_size(a->y.dtype);
-    if (a->form != WO_FORM_TILE || a->x.dtype != a->w.dtype || (a->x.dtype != WO_BF16 && a->x.dtype != WO_F32))
-        return false;
-    if (a->y.dtype != WO_F32 && (a->y.dtype != WO_BF16 || a->x.dtype != WO_BF16))
+    if (a->form != WO_FORM_TILE || a->x.dtype != a->w.dtype || (a->y.dtype != WO_F32 && a->y.dtype != a->x.dtype))
         return false;
     return a->w.shape[1] * operand % ALIGNMENT == 0 && a->w.shape[0] * result % ALIGNMENT == 0;
 }
@@ -125,7 +123,7 @@ static int64_t portion_rows(const wo_linear_args *a) {
 
 /* For the rounded bias. Taken whether there is one or not, because a plan is made before there are addresses. */
 static size_t bias_bytes(const wo_linear_args *a) {
-    return shape_of(a).result == WO_BF16 ? round_up((size_t)a->w.shape[0] * 2) : 0;
+    return shape_of(a).result != WO_F32 ? round_up((size_t)a->w.shape[0] * 2) : 0;
 }
 
 size_t wo_cublaslt_workspace(const wo_cuda_device *d, const wo_linear_args *args) {
@@ -141,7 +139,7 @@ typedef struct product {
 } product;
 
 static int type_of(wo_dtype dtype) {
-    return dtype == WO_BF16 ? WO_LT_R_16BF : WO_LT_R_32F;
+    return dtype == WO_BF16 ? WO_LT_R_16BF : dtype == WO_F16 ? WO_LT_R_16F : WO_LT_R_32F;
 }
 
 static void product_fini(const wo_lt *lt, product *p) {
@@ -366,7 +364,7 @@ wo_status wo_cublaslt_linear(wo_stream *s, const wo_linear_args *args, wo_error 
         WO_FAIL(err, WO_EINTERNAL, OP ": cuBLASLt was given a call that it does not take");
     WO_TRY(check_alignment(args, err));
     if (bias != NULL && bias_bytes(args) > 0) {
-        const wo_unary_args round = {.x = args->bias, .y = wo_tensor_of(memory, WO_BF16, args->bias.shape[0]), .kind = WO_UNARY_COPY};
+        const wo_unary_args round = {.x = args->bias, .y = wo_tensor_of(memory, wanted.result, args->bias.shape[0]), .kind = WO_UNARY_COPY};
         WO_TRY(wo_cuda_unary(s, &round, err));
         bias = memory;
     }

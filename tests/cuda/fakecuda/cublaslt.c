@@ -288,6 +288,18 @@ static float load(const void *base, int type, uint64_t i) {
     return half >> 15 ? -magnitude : magnitude;
 }
 
+/* To nearest even. In units of its last place a number has 1024 to 2048 of them, and fewer below 2^-14, where the unit gets no smaller. */
+static uint16_t to_f16(float value) {
+    int exponent;
+    float magnitude = fabsf(value);
+    uint16_t sign = signbit(value) ? 0x8000 : 0;
+    if (isnan(value) || magnitude >= 65520.0f)
+        return sign | (isnan(value) ? 0x7e00 : 0x7c00);
+    frexpf(magnitude, &exponent);
+    exponent = exponent < -13 ? -13 : exponent;
+    return (uint16_t)(sign | (((exponent + 13) << 10) + (int)nearbyintf(ldexpf(magnitude, 11 - exponent))));
+}
+
 static void store(void *base, int type, uint64_t i, float value) {
     union {
         float value;
@@ -295,6 +307,8 @@ static void store(void *base, int type, uint64_t i, float value) {
     } u = {value};
     if (type == WO_LT_R_32F)
         ((float *)base)[i] = value;
+    else if (type == WO_LT_R_16F)
+        ((uint16_t *)base)[i] = to_f16(value);
     else
         ((uint16_t *)base)[i] = isnan(value) ? 0x7fff : (uint16_t)((u.bits + 0x7fff + (u.bits >> 16 & 1)) >> 16);
 }

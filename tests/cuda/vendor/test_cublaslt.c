@@ -68,11 +68,10 @@ static double finish(const linear *c, double acc, int64_t row, int64_t column) {
     }
 }
 
-/* A few units in the last place of float32 of what is summed; where y is bfloat16 half of one of its own for y, and, because the library wants it so,
+/* A few units in the last place of float32 of what is summed; where y has 16 bits half of one of its own for y, and, because the library wants it so,
  * for the bias, of which no epilogue makes more than 1.13 times the change. */
 static void check_row(const linear *c, int64_t row) {
     const int64_t n = c->y.host.shape[1], k = c->x.host.shape[1];
-    const bool rounds = c->y.host.dtype == WO_BF16;
     for (int64_t column = 0; column < n; column++) {
         const double bias = c->bias.host.data != NULL ? (double)get(&c->bias.host, column) : 0;
         double acc = bias, magnitude = fabs(acc);
@@ -83,8 +82,7 @@ static void check_row(const linear *c, int64_t row) {
         }
         const double wanted = finish(c, acc, row, column), found = (double)get(&c->y.host, row * n + column);
         double bound = 1e-6 * (1 + magnitude) * (c->args.epilogue >= WO_EPILOGUE_MUL ? 4 : 1) + 1e-6 * fabs(wanted);
-        if (rounds)
-            bound += fabs(wanted) / 256 + 1.13 * fabs(bias) / 256;
+        bound += half_unit(c->y.host.dtype) * (fabs(wanted) + 1.13 * fabs(bias));
         if (!(fabs(found - wanted) <= bound)) {
             fprintf(stderr, "epilogue %d, row %lld, column %lld: %g, not %g +- %g\n", (int)c->args.epilogue, (long long)row, (long long)column, found, wanted,
                     bound);
@@ -95,11 +93,12 @@ static void check_row(const linear *c, int64_t row) {
 
 static uint64_t own_products(void) {
     return fakecuda()->kernel("wo_linear_bf16").launches + fakecuda()->kernel("wo_linear_bf16_few").launches +
+           fakecuda()->kernel("wo_linear_f16").launches + fakecuda()->kernel("wo_linear_f16_few").launches +
            fakecuda()->kernel("wo_linear_f32").launches + fakecuda()->kernel("wo_linear_f32_few").launches;
 }
 
 static bool is_for_the_library(const wo_dtype *d) {
-    return d[0] == d[1] && (d[2] == WO_F32 || d[0] == WO_BF16);
+    return d[0] == d[1] && (d[2] == WO_F32 || d[2] == d[0]);
 }
 
 static void every_epilogue_is_right(void) {
