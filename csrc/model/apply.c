@@ -6,6 +6,10 @@ static wo_status workspace_new(wo_exec *x, size_t bytes, wo_tensor *out, wo_erro
     return bytes == 0 ? WO_OK : wo_exec_new(x, out, err, WO_U8, (int64_t)bytes);
 }
 
+wo_dtype wo_apply_compute(const wo_exec *x, wo_dtype dtype) {
+    return wo_device_computes(wo_exec_device(x), dtype) ? dtype : WO_F32;
+}
+
 wo_status wo_apply_linear(wo_exec *x, wo_linear_args *args, wo_error *err) {
     WO_TRY(workspace_new(x, wo_linear_workspace(wo_exec_device(x), args), &args->workspace, err));
     WO_TRY(wo_linear(wo_exec_stream(x), args, err));

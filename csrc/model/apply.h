@@ -5,6 +5,10 @@
 #include "offload/exec.h"
 #include "ops/ops.h"
 
+/* The dtype of operands beside weights held in `dtype`: the same where the device of the exec computes in it, float32 elsewhere. Asked in every pass, dry
+ * ones too, because a model is planned and run for one device after the other. */
+wo_dtype wo_apply_compute(const wo_exec *x, wo_dtype dtype);
+
 /* Calls the op with a workspace from the exec where the device wants one. args->workspace is left empty. */
 wo_status wo_apply_linear(wo_exec *x, wo_linear_args *args, wo_error *err);
 wo_status wo_apply_attention(wo_exec *x, wo_attention_args *args, wo_error *err);

@@ -25,7 +25,7 @@ typedef struct clip_block {
 
 struct wo_clip {
     wo_clip_config config;
-    wo_dtype dtype, compute; /* of weights held; of operands */
+    wo_dtype dtype; /* of weights held */
     int64_t patches, patch;  /* patches of an image; elements of a patch */
     const char *prefix;      /* of all names in the file */
     wo_component *component;
@@ -131,10 +131,9 @@ static wo_status declare_all(wo_clip *m, wo_store *store, wo_error *err) {
 }
 
 wo_status wo_clip_create(wo_store *store, const wo_clip_config *config, wo_dtype dtype, wo_clip **out, wo_error *err) {
-    wo_dtype compute;
     *out = NULL;
     WO_TRY(check_config(config, err));
-    WO_TRY(wo_config_check_dtype("image encoder", dtype, &compute, err));
+    WO_TRY(wo_config_check_dtype("image encoder", dtype, err));
     wo_clip *m = calloc(1, sizeof *m);
     clip_block *blocks = calloc((size_t)config->num_layers, sizeof *blocks);
     if (m == NULL || blocks == NULL) {
@@ -142,7 +141,7 @@ wo_status wo_clip_create(wo_store *store, const wo_clip_config *config, wo_dtype
         free(blocks);
         WO_FAIL(err, WO_ENOMEMORY, "image encoder: no memory for %lld blocks", (long long)config->num_layers);
     }
-    *m = (wo_clip){.config = *config, .dtype = dtype, .compute = compute, .patches = wo_clip_tokens(config) - 1,
+    *m = (wo_clip){.config = *config, .dtype = dtype, .patches = wo_clip_tokens(config) - 1,
                    .patch = config->num_channels * square(config->patch_size), .prefix = find_prefix(store), .blocks = blocks};
     wo_status status = declare_all(m, store, err);
     if (status != WO_OK) {
@@ -171,12 +170,13 @@ typedef struct run {
     const wo_clip *m;
     wo_exec *x;
     const wo_clip_request *r;
+    wo_dtype compute;     /* of operands */
     int64_t tokens, rows; /* of one image; of all images */
     wo_tensor residual;   /* X, F32 [rows, hidden_size] */
 } run;
 
 static wo_status run_init(run *p, const wo_clip *m, wo_exec *x, const wo_clip_request *r, wo_error *err) {
-    *p = (run){.m = m, .x = x, .r = r, .tokens = m->patches + 1};
+    *p = (run){.m = m, .x = x, .r = r, .compute = wo_apply_compute(x, m->dtype), .tokens = m->patches + 1};
     p->rows = r->images * p->tokens;
     if (r->images < 1 || p->rows > INT32_MAX)
         WO_FAIL(err, WO_EVALUE, "image encoder: there must be between 1 and %lld images, but there are %d",
@@ -229,13 +229,13 @@ static wo_status embed(run *p, wo_error *err) {
 
 /* LN(X) in fresh memory, in the dtype of operands. */
 static wo_status normalise(const run *p, const wo_layer *layer, wo_tensor *y, wo_error *err) {
-    WO_TRY(wo_exec_new(p->x, y, err, p->m->compute, p->rows, p->m->config.hidden_size));
+    WO_TRY(wo_exec_new(p->x, y, err, p->compute, p->rows, p->m->config.hidden_size));
     wo_layer_norm_args norm = {.x = p->residual, .y = *y, .eps = p->m->config.eps};
     return wo_apply_layer_norm_layer(p->x, layer, &norm, err);
 }
 
 static wo_status project(const run *p, const wo_layer *layer, const wo_tensor *y, wo_tensor *out, wo_error *err) {
-    WO_TRY(wo_exec_new(p->x, out, err, p->m->compute, p->rows, p->m->config.hidden_size));
+    WO_TRY(wo_exec_new(p->x, out, err, p->compute, p->rows, p->m->config.hidden_size));
     wo_linear_args args = {.x = *y, .y = *out};
     return wo_apply_linear_layer(p->x, layer, &args, err);
 }
@@ -255,7 +255,7 @@ static wo_status self_attention(const run *p, const clip_block *block, wo_error 
     WO_TRY(project(p, block->k, &y, &k, err));
     WO_TRY(project(p, block->v, &y, &v, err));
     wo_exec_free(p->x, &y);
-    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, p->rows, c->hidden_size));
+    WO_TRY(wo_exec_new(p->x, &o, err, p->compute, p->rows, c->hidden_size));
     for (int64_t i = 0; i < p->r->images; i++) {
         wo_attention_args args = {.q = heads_of(p, &q, i), .k = heads_of(p, &k, i), .v = heads_of(p, &v, i), .o = heads_of(p, &o, i),
                                   .scale = 1.0f / sqrtf((float)(c->hidden_size / c->num_heads))};
@@ -274,7 +274,7 @@ static wo_status self_attention(const run *p, const clip_block *block, wo_error 
 static wo_status feed_forward_rows(const run *p, const clip_block *block, const wo_tensor *const *params, const wo_tensor *y,
                                    int64_t first, int64_t rows, wo_error *err) {
     wo_tensor residual = wo_tensor_rows(&p->residual, first, rows), hidden;
-    WO_TRY(wo_exec_new(p->x, &hidden, err, p->m->compute, rows, p->m->config.intermediate_size));
+    WO_TRY(wo_exec_new(p->x, &hidden, err, p->compute, rows, p->m->config.intermediate_size));
     wo_linear_args in = {.x = wo_tensor_rows(y, first, rows), .y = hidden, .epilogue = WO_EPILOGUE_GELU_ERF};
     WO_TRY(wo_apply_linear_held(p->x, block->fc1, params[0], &in, err));
     wo_linear_args out = {.x = hidden, .y = residual, .other = residual, .epilogue = WO_EPILOGUE_ADD};

@@ -19,10 +19,9 @@ wo_status wo_config_check(const char *network, const wo_config_entry *entries, s
     return WO_OK;
 }
 
-wo_status wo_config_check_dtype(const char *network, wo_dtype dtype, wo_dtype *compute, wo_error *err) {
+wo_status wo_config_check_dtype(const char *network, wo_dtype dtype, wo_error *err) {
     if (dtype != WO_F32 && dtype != WO_BF16 && dtype != WO_F16)
         WO_FAIL(err, WO_EVALUE, "%s: dtype must be float32, bfloat16 or float16, but is %s", network, wo_dtype_name(dtype));
-    *compute = dtype == WO_BF16 ? WO_BF16 : WO_F32;
     return WO_OK;
 }
 

@@ -24,8 +24,8 @@ typedef struct wo_config_entry {
 
 /* Every entry is in 1 .. WO_CONFIG_LIMIT and a multiple of what it must be; WO_EVALUE names the network and the key. */
 wo_status wo_config_check(const char *network, const wo_config_entry *entries, size_t count, wo_error *err);
-/* The dtype of weights and the dtype of operands that goes with it (float16 weights are held, operands are float32 then). */
-wo_status wo_config_check_dtype(const char *network, wo_dtype dtype, wo_dtype *compute, wo_error *err);
+/* Weights can be held in the dtype. */
+wo_status wo_config_check_dtype(const char *network, wo_dtype dtype, wo_error *err);
 
 /* Sets the prefix. */
 void wo_declare_enter(wo_declare *d, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -117,10 +117,9 @@ static wo_status declare_all(wo_transformer *m, wo_store *store, wo_error *err) 
 }
 
 wo_status wo_transformer_create(wo_store *store, const wo_transformer_config *config, wo_dtype dtype, wo_transformer **out, wo_error *err) {
-    wo_dtype compute;
     *out = NULL;
     WO_TRY(check_config(config, err));
-    WO_TRY(wo_config_check_dtype("transformer", dtype, &compute, err));
+    WO_TRY(wo_config_check_dtype("transformer", dtype, err));
     wo_transformer *m = calloc(1, sizeof *m);
     wo_transformer_block *blocks = calloc((size_t)config->num_layers, sizeof *blocks);
     if (m == NULL || blocks == NULL) {
@@ -128,8 +127,7 @@ wo_status wo_transformer_create(wo_store *store, const wo_transformer_config *co
         free(blocks);
         WO_FAIL(err, WO_ENOMEMORY, "transformer: no memory for %lld blocks", (long long)config->num_layers);
     }
-    *m = (wo_transformer){.config = *config, .dtype = dtype, .compute = compute, .width = config->num_heads * config->head_dim,
-                          .blocks = blocks};
+    *m = (wo_transformer){.config = *config, .dtype = dtype, .width = config->num_heads * config->head_dim, .blocks = blocks};
     wo_status status = declare_all(m, store, err);
     if (status != WO_OK) {
         wo_transformer_destroy(m);

@@ -36,7 +36,7 @@ enum { WO_MODULATIONS = 6 };
 
 struct wo_transformer {
     wo_transformer_config config;
-    wo_dtype dtype, compute; /* of weights held; of operands */
+    wo_dtype dtype; /* of weights held */
     int64_t width;           /* num_heads * head_dim */
     wo_component *component;
     const wo_layer *text_in, *text_out;
@@ -61,6 +61,7 @@ typedef struct wo_transformer_run {
     const wo_transformer *m;
     wo_exec *x;
     const wo_transformer_request *r;
+    wo_dtype compute; /* of operands */
     int64_t tokens; /* of one item */
     int64_t first_held, held; /* items whose residual is in memory: all, or one after the other */
     int64_t first_item, items; /* those of them that the block at work computes: all, or one after the other */

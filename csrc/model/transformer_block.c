@@ -126,7 +126,7 @@ static wo_status project(const wo_transformer_run *p, const projection *to, cons
 static wo_status project_rows(wo_transformer_run *p, const projection projections[3], const wo_tensor *modulation, const portion *c,
                               const wo_tensor outs[3], wo_error *err) {
     wo_tensor stream = residual_at_work(p), y;
-    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, c->rows, p->m->width));
+    WO_TRY(wo_exec_new(p->x, &y, err, p->compute, c->rows, p->m->width));
     wo_layer_norm_args norm = {.x = rows_of(&stream, c), .y = y, .scale = part_for(p, modulation, SCALE_ATTN, c),
                                .shift = part_for(p, modulation, SHIFT_ATTN, c), .rows_per_batch = c->rows / c->items,
                                .eps = p->m->config.eps};
@@ -149,7 +149,7 @@ static wo_status project_self(wo_transformer_run *p, const wo_transformer_attent
     const int64_t chunk = wo_exec_knobs(p->x)->row_chunk;
     const bool several = chunk > 0 && chunk < rows_at_work(p);
     for (int i = 0; i < 3; i++)
-        WO_TRY(wo_exec_new(p->x, &outs[i], err, p->m->compute, rows_at_work(p), p->m->width));
+        WO_TRY(wo_exec_new(p->x, &outs[i], err, p->compute, rows_at_work(p), p->m->width));
     if (several)
         WO_TRY(hold(p, projections, 3, err));
     for (portion c = {0}; next_portion(p, chunk, &c);)
@@ -168,7 +168,7 @@ static wo_status attend_rows(wo_transformer_run *p, const projection *to_out, co
                              const wo_tensor qkv[3], wo_error *err) {
     wo_tensor stream = residual_at_work(p), residual = rows_of(&stream, c), o;
     const int64_t rows = c->rows / c->items;
-    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, c->rows, p->m->width));
+    WO_TRY(wo_exec_new(p->x, &o, err, p->compute, c->rows, p->m->width));
     for (int64_t b = 0; b < c->items; b++) {
         const int64_t item = (c->item + b) * p->tokens;
         wo_tensor qb = heads_of(p, &qkv[0], c->first + b * rows, rows), kb = heads_of(p, &qkv[1], item, p->tokens);
@@ -201,7 +201,7 @@ static wo_status self_attention(wo_transformer_run *p, const wo_transformer_bloc
 /* Queries of the cross attention: q = RMS(to_q LN(X)). Without cross_attn_norm X itself is projected. */
 static wo_status cross_queries(wo_transformer_run *p, const wo_transformer_block *block, wo_tensor *q, wo_error *err) {
     wo_tensor residual = residual_at_work(p), y;
-    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, rows_at_work(p), p->m->width));
+    WO_TRY(wo_exec_new(p->x, &y, err, p->compute, rows_at_work(p), p->m->width));
     if (block->norm2 != NULL) {
         wo_layer_norm_args norm = {.x = residual, .y = y, .eps = p->m->config.eps};
         WO_TRY(wo_apply_layer_norm_layer(p->x, block->norm2, &norm, err));
@@ -209,7 +209,7 @@ static wo_status cross_queries(wo_transformer_run *p, const wo_transformer_block
         WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, &residual, &y, err));
     }
     const projection to_q = {.linear = block->attn2.to_q, .norm = block->attn2.norm_q};
-    WO_TRY(wo_exec_new(p->x, q, err, p->m->compute, rows_at_work(p), p->m->width));
+    WO_TRY(wo_exec_new(p->x, q, err, p->compute, rows_at_work(p), p->m->width));
     WO_TRY(project(p, &to_q, &y, q, NULL, NULL, err));
     wo_exec_free(p->x, &y);
     return WO_OK;
@@ -283,7 +283,7 @@ static wo_status cross_attention(wo_transformer_run *p, int64_t index, wo_error 
     wo_tensor residual = residual_at_work(p), q, o;
     WO_TRY(cross_queries(p, block, &q, err));
     WO_TRY(wo_transformer_find_keys(p, index, &keys, err));
-    WO_TRY(wo_exec_new(p->x, &o, err, p->m->compute, rows_at_work(p), p->m->width));
+    WO_TRY(wo_exec_new(p->x, &o, err, p->compute, rows_at_work(p), p->m->width));
     for (int64_t b = 0; b < p->first_item + p->items; b++) {
         if (b >= p->first_item)
             WO_TRY(attend_item(p, &keys, b, first, &q, &o, err));
@@ -301,12 +301,12 @@ static wo_status cross_attention(wo_transformer_run *p, int64_t index, wo_error 
 static wo_status feed_forward_rows(wo_transformer_run *p, const projection layers[2], const wo_tensor *modulation, const portion *c,
                                    wo_error *err) {
     wo_tensor stream = residual_at_work(p), residual = rows_of(&stream, c), y, hidden;
-    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, c->rows, p->m->width));
+    WO_TRY(wo_exec_new(p->x, &y, err, p->compute, c->rows, p->m->width));
     wo_layer_norm_args norm = {.x = residual, .y = y, .scale = part_for(p, modulation, SCALE_FFN, c),
                                .shift = part_for(p, modulation, SHIFT_FFN, c), .rows_per_batch = c->rows / c->items,
                                .eps = p->m->config.eps};
     WO_TRY(wo_layer_norm(wo_exec_stream(p->x), &norm, err));
-    WO_TRY(wo_exec_new(p->x, &hidden, err, p->m->compute, c->rows, p->m->config.ffn_dim));
+    WO_TRY(wo_exec_new(p->x, &hidden, err, p->compute, c->rows, p->m->config.ffn_dim));
     wo_linear_args in = {.x = y, .y = hidden, .epilogue = WO_EPILOGUE_GELU_TANH};
     WO_TRY(wo_apply_linear_held(p->x, layers[0].linear, layers[0].linear_params, &in, err));
     wo_exec_free(p->x, &y);

@@ -30,7 +30,7 @@ static wo_status keep(const wo_transformer_run *p, int what, int source, int64_t
 
 /* The shape and dtype of a context, and of its keys and its values in a block. */
 static wo_tensor like_context(const wo_transformer_run *p, int source) {
-    return wo_tensor_of(NULL, p->m->compute, p->source_rows[source], p->m->width);
+    return wo_tensor_of(NULL, p->compute, p->source_rows[source], p->m->width);
 }
 
 /* A context lives as long as keys and values are made from it: to the end of PREPARE with the cache, else to the last step. */
@@ -66,11 +66,11 @@ static wo_status load_text(const wo_transformer_run *p, wo_tensor *text, wo_erro
         }
         first += rows;
     }
-    if (p->m->compute == WO_F32) {
+    if (p->compute == WO_F32) {
         *text = wide;
         return WO_OK;
     }
-    WO_TRY(wo_exec_new(p->x, text, err, p->m->compute, rows_of_all, dim));
+    WO_TRY(wo_exec_new(p->x, text, err, p->compute, rows_of_all, dim));
     WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, &wide, text, err));
     wo_exec_free(p->x, &wide);
     return WO_OK;
@@ -81,7 +81,7 @@ static wo_status embed_text(const wo_transformer_run *p, wo_tensor *context, wo_
     wo_form form = p->source_form[WO_SOURCE_TEXT];
     wo_tensor text, hidden;
     WO_TRY(load_text(p, &text, err));
-    WO_TRY(wo_exec_new(p->x, &hidden, err, m->compute, p->source_rows[WO_SOURCE_TEXT], m->width));
+    WO_TRY(wo_exec_new(p->x, &hidden, err, p->compute, p->source_rows[WO_SOURCE_TEXT], m->width));
     wo_linear_args in = {.x = text, .y = hidden, .form = form, .epilogue = WO_EPILOGUE_GELU_TANH};
     WO_TRY(wo_apply_linear_layer(p->x, m->text_in, &in, err));
     wo_exec_free(p->x, &text);
@@ -112,11 +112,11 @@ static wo_status embed_images(const wo_transformer_run *p, wo_tensor *context, w
     int64_t rows = p->source_rows[WO_SOURCE_IMAGE], dim = p->m->config.image_dim;
     wo_tensor images, y, hidden, wide;
     WO_TRY(load_images(p, &images, err));
-    WO_TRY(wo_exec_new(p->x, &y, err, p->m->compute, rows, dim));
+    WO_TRY(wo_exec_new(p->x, &y, err, p->compute, rows, dim));
     wo_layer_norm_args norm1 = {.x = images, .y = y, .eps = IMAGE_EPS};
     WO_TRY(wo_apply_layer_norm_layer(p->x, e->norm1, &norm1, err));
     wo_exec_free(p->x, &images);
-    WO_TRY(wo_exec_new(p->x, &hidden, err, p->m->compute, rows, dim));
+    WO_TRY(wo_exec_new(p->x, &hidden, err, p->compute, rows, dim));
     wo_linear_args in = {.x = y, .y = hidden, .form = p->source_form[WO_SOURCE_IMAGE], .epilogue = WO_EPILOGUE_GELU_ERF};
     WO_TRY(wo_apply_linear_layer(p->x, e->ff_in, &in, err));
     wo_exec_free(p->x, &y);

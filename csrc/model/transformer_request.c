@@ -1,4 +1,5 @@
 /* What a request for the WAN transformer must be, and what follows from it for both passes. */
+#include "model/apply.h"
 #include "model/transformer.h"
 
 /* Up to so many rows of text (of the longest item) its products run in the dot form. Those of images run in the tile form always. */
@@ -59,7 +60,8 @@ wo_status wo_transformer_run_init(wo_transformer_run *p, const wo_transformer *m
     WO_TRY(check_latents(r, err));
     WO_TRY(check_text(r, err));
     WO_TRY(check_images(&m->config, r, err));
-    *p = (wo_transformer_run){.m = m, .x = x, .r = r, .tokens = r->frames * (r->height / 2) * (r->width / 2)};
+    *p = (wo_transformer_run){.m = m, .x = x, .r = r, .compute = wo_apply_compute(x, m->dtype),
+                              .tokens = r->frames * (r->height / 2) * (r->width / 2)};
     for (int64_t b = 0; b < r->batch; b++) {
         int64_t rows = wo_transformer_text_rows(p, &r->text[b]);
         p->source_rows[WO_SOURCE_TEXT] += rows;

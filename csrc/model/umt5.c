@@ -107,10 +107,9 @@ static wo_status declare_all(wo_umt5 *m, wo_store *store, wo_error *err) {
 }
 
 wo_status wo_umt5_create(wo_store *store, const wo_umt5_config *config, wo_dtype dtype, wo_umt5 **out, wo_error *err) {
-    wo_dtype compute;
     *out = NULL;
     WO_TRY(check_config(config, err));
-    WO_TRY(wo_config_check_dtype("text encoder", dtype, &compute, err));
+    WO_TRY(wo_config_check_dtype("text encoder", dtype, err));
     wo_umt5 *m = calloc(1, sizeof *m);
     umt5_block *blocks = calloc((size_t)config->num_layers, sizeof *blocks);
     if (m == NULL || blocks == NULL) {
@@ -118,7 +117,9 @@ wo_status wo_umt5_create(wo_store *store, const wo_umt5_config *config, wo_dtype
         free(blocks);
         WO_FAIL(err, WO_ENOMEMORY, "text encoder: no memory for %lld blocks", (long long)config->num_layers);
     }
-    *m = (wo_umt5){.config = *config, .dtype = dtype, .compute = compute, .blocks = blocks};
+    /* Beside float16 weights operands are float32 on every device: what the feed-forward multiplies out of its gate and its other half is larger than
+     * float16 holds. */
+    *m = (wo_umt5){.config = *config, .dtype = dtype, .compute = dtype == WO_BF16 ? WO_BF16 : WO_F32, .blocks = blocks};
     wo_status status = declare_all(m, store, err);
     if (status != WO_OK) {
         wo_umt5_destroy(m);

@@ -25,11 +25,10 @@ static wo_status check_widths(const char *name, const wo_vae_config *c, wo_error
 wo_status wo_vae_init(wo_vae_network *m, const char *name, const wo_vae_config *config, const wo_config_entry *io, wo_dtype dtype, wo_error *err) {
     const wo_config_entry entries[] = {
         {"base_dim", config->base_dim, 1}, {"z_dim", config->z_dim, 1}, {"num_res_blocks", config->num_res_blocks, 1}, *io};
-    wo_dtype compute;
     WO_TRY(wo_config_check(name, entries, sizeof entries / sizeof entries[0], err));
     WO_TRY(check_widths(name, config, err));
-    WO_TRY(wo_config_check_dtype(name, dtype, &compute, err));
-    *m = (wo_vae_network){.name = name, .config = *config, .dtype = dtype, .compute = compute, .stages = (int32_t)config->levels};
+    WO_TRY(wo_config_check_dtype(name, dtype, err));
+    *m = (wo_vae_network){.name = name, .config = *config, .dtype = dtype, .stages = (int32_t)config->levels};
     return WO_OK;
 }
 

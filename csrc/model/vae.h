@@ -54,7 +54,7 @@ typedef struct wo_vae_place {
 typedef struct wo_vae_network {
     const char *name; /* of the component; messages begin with it */
     wo_vae_config config;
-    wo_dtype dtype, compute; /* of weights held; of operands */
+    wo_dtype dtype; /* of weights held */
     wo_component *component;
     const wo_layer *quant_conv; /* post_quant_conv before the decoder, quant_conv behind the encoder */
     wo_vae_conv conv_in, conv_out;
@@ -104,6 +104,7 @@ typedef struct wo_vae_ledger {
 typedef struct wo_vae_pass {
     const wo_vae_network *m;
     wo_exec *x;
+    wo_dtype compute; /* of operands */
     bool first;
     int64_t height, width; /* of the latents */
     const float *input;    /* the caller's memory that is read next, NULL when planning */

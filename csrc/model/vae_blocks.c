@@ -72,9 +72,9 @@ wo_status wo_vae_enter_normed(wo_vae_pass *p, const wo_layer *norm, const wo_ten
 
 wo_status wo_vae_as_operand(wo_vae_pass *p, wo_tensor *x, wo_error *err) {
     wo_tensor copy;
-    if (x->dtype == p->m->compute)
+    if (x->dtype == p->compute)
         return WO_OK;
-    WO_TRY(wo_exec_alloc(p->x, p->m->compute, x->rank, x->shape, &copy, err));
+    WO_TRY(wo_exec_alloc(p->x, p->compute, x->rank, x->shape, &copy, err));
     WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, x, &copy, err));
     wo_exec_free(p->x, x);
     *x = copy;
@@ -126,7 +126,7 @@ wo_status wo_vae_run_stage(wo_vae_pass *p, const wo_vae_stage *s, wo_tensor *fra
 /* x += proj(attention(norm x)): one head over all positions of the frame. The three parts of to_qkv are products of their own. */
 static wo_status run_attention(wo_vae_pass *p, const wo_tensor *x, wo_error *err) {
     const wo_vae_middle *m = &p->m->middle;
-    const wo_dtype compute = p->m->compute;
+    const wo_dtype compute = p->compute;
     int64_t positions = x->shape[0] * x->shape[1], width = x->shape[2];
     wo_tensor y, part[3], o;
     WO_TRY(wo_exec_new(p->x, &y, err, compute, positions, width));

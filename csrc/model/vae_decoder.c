@@ -125,7 +125,7 @@ static wo_status split_in_time(wo_vae_pass *p, const wo_vae_stage *s, wo_tensor 
     WO_TRY(wo_apply_unary(p->x, WO_UNARY_COPY, x, &window.newest, err));
     wo_exec_free(p->x, x);
     for (int i = 0; i < 2; i++) {
-        WO_TRY(wo_exec_alloc(p->x, p->m->compute, 3, window.newest.shape, &out[i], err));
+        WO_TRY(wo_exec_alloc(p->x, p->compute, 3, window.newest.shape, &out[i], err));
         WO_TRY(wo_vae_convolve(p, s->time_conv.layer, &window, 1, i * s->width, &out[i], false, err));
     }
     *count = 2;
@@ -256,8 +256,8 @@ static wo_status take(wo_vae_pass *p, wo_tensor *x, wo_error *err) {
 wo_status wo_vae_decoder_forward(const void *model, wo_exec *x, int pass, const void *request, wo_error *err) {
     const wo_vae_network *m = &((const wo_vae_decoder *)model)->net;
     const wo_vae_request *r = request;
-    wo_vae_pass p = {.m = m, .x = x, .first = pass == WO_VAE_FIRST, .height = r->height, .width = r->width,
-                     .input = r->latent, .output = r->frames, .clamped = !r->unclamped};
+    wo_vae_pass p = {.m = m, .x = x, .compute = wo_apply_compute(x, m->dtype), .first = pass == WO_VAE_FIRST,
+                     .height = r->height, .width = r->width, .input = r->latent, .output = r->frames, .clamped = !r->unclamped};
     wo_tensor frames[WO_VAE_FRAMES];
     int count = 1;
     if (r->height < 1 || r->width < 1 || r->height > WO_VAE_SIDE || r->width > WO_VAE_SIDE)

@@ -228,7 +228,7 @@ static wo_status gather(wo_vae_pass *p, int32_t stage, wo_tensor *out, wo_error 
         for (int32_t r = 0; r < p->m->resblocks; r++)
             WO_TRY(wo_vae_run_resblock(p, &s->resblock[r], &x, err));
         if (i > 1)
-            WO_TRY(shrink(p, s, p->m->compute, &x, &half, err));
+            WO_TRY(shrink(p, s, p->compute, &x, &half, err));
     }
     return reduce(p, s, &half, &x, out, err);
 }
@@ -251,7 +251,7 @@ static wo_status run_downsampler(wo_vae_pass *p, const wo_vae_stage *s, wo_tenso
     for (int f = 0; f < *count; f += step) {
         wo_tensor half = {0}, out;
         if (step == 2)
-            WO_TRY(shrink(p, s, p->m->compute, &frames[f], &half, err));
+            WO_TRY(shrink(p, s, p->compute, &frames[f], &half, err));
         WO_TRY(reduce(p, s, &half, &frames[f + step - 1], &out, err));
         frames[f / step] = out;
     }
@@ -263,8 +263,8 @@ wo_status wo_vae_encoder_forward(const void *model, wo_exec *x, int pass, const 
     const wo_vae_network *m = &((const wo_vae_encoder *)model)->net;
     const wo_vae_encode_request *r = request;
     const int64_t scale = wo_vae_spatial_scale(&m->config), most = scale * WO_VAE_SIDE;
-    wo_vae_pass p = {.m = m, .x = x, .first = pass == WO_VAE_ENCODE_FIRST, .height = r->height / scale, .width = r->width / scale,
-                     .input = r->frames, .output = r->moments};
+    wo_vae_pass p = {.m = m, .x = x, .compute = wo_apply_compute(x, m->dtype), .first = pass == WO_VAE_ENCODE_FIRST,
+                     .height = r->height / scale, .width = r->width / scale, .input = r->frames, .output = r->moments};
     wo_tensor frames[WO_VAE_FRAMES];
     int count;
     if (r->height < 1 || r->width < 1 || r->height > most || r->width > most || r->height % scale != 0 || r->width % scale != 0)

@@ -49,7 +49,7 @@ wo_status wo_vae_past_begin(wo_vae_pass *p, wo_error *err) {
     for (int32_t i = 0; i < m->banks; i++) {
         const wo_vae_bank *b = &m->bank[i];
         int64_t shape[] = {b->slots + !on_host(p), p->height * b->scale, p->width * b->scale, b->channels};
-        WO_TRY(wo_exec_keep(p->x, (uint64_t)KEEP_BANK << 32 | (uint64_t)i, on_host(p), m->compute, 4, shape, &p->bank[i], &fresh, err));
+        WO_TRY(wo_exec_keep(p->x, (uint64_t)KEEP_BANK << 32 | (uint64_t)i, on_host(p), p->compute, 4, shape, &p->bank[i], &fresh, err));
     }
     return WO_OK;
 }

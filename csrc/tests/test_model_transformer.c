@@ -119,6 +119,37 @@ static void test_without_images_the_text_alone_is_seen(void) {
     wo_store_release(store);
 }
 
+/* Bytes of activations of a plan for the device, of a network held in the dtype. */
+static size_t planned_activations(const char *device_name, wo_dtype dtype) {
+    wo_policy policy = wo_policy_default();
+    wo_transformer_request request = request_without_images();
+    wo_plan_summary summary;
+    wo_device *device;
+    wo_plan *plan;
+    wo_error err;
+    list_transformer(&text_to_video);
+    wo_store *store = open_file();
+    wo_transformer *m = create_transformer(store, &text_to_video, dtype);
+    network n = transformer_network("planned", m, &request);
+    CHECK_OK(wo_device_open(device_name, &device, &err), &err);
+    CHECK_OK(wo_plan_make(n.component, n.model, n.forward, n.passes, n.planning, device, &policy, &plan, &err), &err);
+    wo_plan_summarize(plan, &summary);
+    wo_plan_release(plan);
+    wo_device_close(device);
+    wo_transformer_destroy(m);
+    wo_store_release(store);
+    return summary.activation_bytes;
+}
+
+/* float16 operands are as long as bfloat16 ones where the device multiplies them, and elsewhere they are float32. */
+static void test_float16_is_planned_in_the_dtype_that_the_device_computes_in(void) {
+    CHECK(planned_activations("cpu", WO_F16) > planned_activations("cpu", WO_BF16));
+#ifdef WO_HAVE_CUDA
+    size_t bytes = planned_activations("cuda:rtx4090", WO_F16);
+    CHECK(bytes == planned_activations("cuda:rtx4090", WO_BF16) && bytes < planned_activations("cuda:rtx4090", WO_F32));
+#endif
+}
+
 static void check_refused(const wo_transformer *m, const wo_transformer_request *request, const char *part, const char *other) {
     network n = transformer_network("refused", m, request);
     wo_engine *engine = open_engine();
@@ -170,6 +201,7 @@ int main(void) {
     }
     test_items_see_the_image_that_is_theirs();
     test_without_images_the_text_alone_is_seen();
+    test_float16_is_planned_in_the_dtype_that_the_device_computes_in();
     test_wrong_images_are_named();
     puts("transformer: ok");
     return 0;
