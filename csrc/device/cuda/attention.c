@@ -17,7 +17,7 @@
  */
 static bool vendor_computes(const wo_device *d, const wo_attention_args *args) {
     enum { MANY_KEYS = 1024 };
-    if (args->q.dtype != WO_BF16 || args->relative.data != NULL || args->k.shape[0] < MANY_KEYS)
+    if (args->q.dtype == WO_F32 || args->relative.data != NULL || args->k.shape[0] < MANY_KEYS)
         return false;
     return wo_cudnn_takes_attention((const wo_cuda_device *)d, args);
 }

@@ -99,12 +99,22 @@ void wo_dnn_close(wo_dnn *dnn);
 /* ---- cudnn_attention.c, cudnn_conv.c: the problems, from shapes alone; false where the call is not for cuDNN on such a card ---- */
 
 typedef struct wo_dnn_attention_shape {
+    wo_dtype dtype; /* of q, k, v and o: BF16 or F16 */
     int64_t queries, keys, heads, head_dim;
 } wo_dnn_attention_shape;
 
 typedef struct wo_dnn_conv_shape {
+    wo_dtype dtype; /* of frames and w: BF16 or F16 */
     int64_t frames, height, width, channels, out_channels, kt, kh, kw; /* frames: of the input */
 } wo_dnn_conv_shape;
+
+/* BF16's and F16's number in cuDNN, and what they are called in a problem's name. */
+static inline int wo_dnn_type_of(wo_dtype dtype) {
+    return dtype == WO_BF16 ? WO_DNN_BFLOAT16 : WO_DNN_HALF;
+}
+static inline const char *wo_dnn_name_of(wo_dtype dtype) {
+    return dtype == WO_BF16 ? "bf16" : "f16";
+}
 
 /* problem->shape and ->canonical point to shapes[0] and shapes[1], which are filled. */
 bool wo_dnn_attention_problem(int sm, const wo_attention_args *args, wo_dnn_problem *problem, wo_dnn_attention_shape shapes[2]);

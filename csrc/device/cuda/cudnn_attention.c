@@ -33,7 +33,7 @@ static int64_t engine_of(int sm) {
 /* [tokens, heads, head_dim] seen as [1, heads, tokens, head_dim]. */
 static wo_dnn_desc make_operand(wo_dnn_builder *b, int64_t id, const wo_dnn_attention_shape *s, int64_t tokens) {
     const int64_t row = s->heads * s->head_dim;
-    const wo_dnn_tensor t = {.id = id, .type = WO_DNN_BFLOAT16, .rank = 4, .dims = {1, s->heads, tokens, s->head_dim},
+    const wo_dnn_tensor t = {.id = id, .type = wo_dnn_type_of(s->dtype), .rank = 4, .dims = {1, s->heads, tokens, s->head_dim},
                              .strides = {tokens * row, s->head_dim, row, 1}};
     return wo_dnn_make_tensor(b, &t);
 }
@@ -55,15 +55,16 @@ static wo_dnn_desc make_graph(wo_dnn_builder *b, const void *shape) {
 
 bool wo_dnn_attention_problem(int sm, const wo_attention_args *a, wo_dnn_problem *p, wo_dnn_attention_shape shapes[2]) {
     const int64_t head_dim = a->q.shape[2];
-    if (engine_of(sm) < 0 || a->q.dtype != WO_BF16 || a->o.dtype != WO_BF16 || a->relative.data != NULL || a->last_key_bias != 0.0f ||
+    if (engine_of(sm) < 0 || a->q.dtype == WO_F32 || a->o.dtype != a->q.dtype || a->relative.data != NULL || a->last_key_bias != 0.0f ||
         (head_dim != 64 && head_dim != 128))
         return false;
-    shapes[0] = (wo_dnn_attention_shape){.queries = a->q.shape[0], .keys = a->k.shape[0], .heads = a->q.shape[1], .head_dim = head_dim};
+    shapes[0] = (wo_dnn_attention_shape){.dtype = a->q.dtype, .queries = a->q.shape[0], .keys = a->k.shape[0], .heads = a->q.shape[1],
+                                         .head_dim = head_dim};
     shapes[1] = shapes[0];
     shapes[1].queries = shapes[0].keys;
     *p = (wo_dnn_problem){.engine = engine_of(sm), .graph = make_graph, .shape = &shapes[0], .canonical = &shapes[1]};
-    snprintf(p->name, sizeof p->name, "attention bf16 queries %" PRId64 " keys %" PRId64 " heads %" PRId64 " head_dim %" PRId64, shapes[0].queries,
-             shapes[0].keys, shapes[0].heads, shapes[0].head_dim);
+    snprintf(p->name, sizeof p->name, "attention %s queries %" PRId64 " keys %" PRId64 " heads %" PRId64 " head_dim %" PRId64,
+             wo_dnn_name_of(shapes[0].dtype), shapes[0].queries, shapes[0].keys, shapes[0].heads, shapes[0].head_dim);
     return true;
 }
 

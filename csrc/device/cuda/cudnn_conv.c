@@ -1,7 +1,7 @@
 /* Convolution by cuDNN, for wide layers on cards whose matrix instructions own kernels do not use.
  *
  * cuDNN wants the frames of a call in one piece, and the model has them in a ring of slots, so they are gathered into the workspace first (unless they
- * happen to lie in order): 4 bytes moved for each bfloat16 element of each frame. With kt frames in, one out and N channels out that is
+ * happen to lie in order): 4 bytes moved for each 16-bit element of each frame. With kt frames in, one out and N channels out that is
  * N * kh * kw / 2 flops a byte. An H200 computes 206 flops in the time that it moves a byte, an H100 295, a B200 281. At N = 384, 3x3x3: 1,728, so gathering
  * costs an eighth (H200) to a sixth (H100) of the ideal time of the products; at N = 96 it would be half, and take 230 MB at 832x480. Own kernels read
  * frames where they are. They lack the instructions of sm_90 and sm_100 and take up to 1.6 times as long there, which pays for the gathering of wide
@@ -52,7 +52,8 @@ static wo_dnn_desc make_convolution(wo_dnn_builder *b, const wo_dnn_conv_shape *
 
 static wo_dnn_desc make_product(wo_dnn_builder *b, const wo_dnn_conv_shape *s, const wo_dnn_tensor *product) {
     const int64_t space[3] = {s->frames, s->height, s->width}, taps[3] = {s->kt, s->kh, s->kw};
-    const wo_dnn_tensor x = tensor_of(X, WO_DNN_BFLOAT16, 1, s->channels, space), w = tensor_of(W, WO_DNN_BFLOAT16, s->out_channels, s->channels, taps);
+    const int type = wo_dnn_type_of(s->dtype);
+    const wo_dnn_tensor x = tensor_of(X, type, 1, s->channels, space), w = tensor_of(W, type, s->out_channels, s->channels, taps);
     const float one = 1.0f, zero = 0.0f;
     wo_dnn_desc operation = wo_dnn_new(b, WO_DNN_OPERATION_CONVOLUTION_FORWARD);
     wo_dnn_set(b, operation, WO_DNN_CONVOLUTION_FORWARD_ALPHA, WO_DNN_TYPE_FLOAT, 1, &one);
@@ -97,15 +98,15 @@ static wo_dnn_desc make_graph(wo_dnn_builder *b, const void *shape) {
 bool wo_dnn_conv_problem(int sm, const wo_conv_args *a, wo_dnn_problem *p, wo_dnn_conv_shape *s) {
     const int64_t frames = a->out_frames + a->kt - 1, columns = a->w.shape[0];
     const int64_t flops = 2 * a->out_frames * columns * a->kt * a->kh * a->kw, bytes = 4 * frames; /* for each position and channel in */
-    if (engine_of(sm) < 0 || a->x_dtype != WO_BF16 || a->w.dtype != WO_BF16 || a->y.dtype != WO_F32 || a->upsample || a->downsample)
+    if (engine_of(sm) < 0 || a->x_dtype == WO_F32 || a->w.dtype != a->x_dtype || a->y.dtype != WO_F32 || a->upsample || a->downsample)
         return false;
     if (a->channels % 8 != 0 || columns % 8 != 0 || a->channels < LEAST_CHANNELS || flops / bytes < LEAST_FLOPS_PER_BYTE)
         return false;
-    *s = (wo_dnn_conv_shape){.frames = frames, .height = a->height, .width = a->width, .channels = a->channels, .out_channels = columns,
-                             .kt = a->kt, .kh = a->kh, .kw = a->kw};
+    *s = (wo_dnn_conv_shape){.dtype = a->x_dtype, .frames = frames, .height = a->height, .width = a->width, .channels = a->channels,
+                             .out_channels = columns, .kt = a->kt, .kh = a->kh, .kw = a->kw};
     *p = (wo_dnn_problem){.engine = engine_of(sm), .graph = make_graph, .shape = s, .canonical = s};
-    snprintf(p->name, sizeof p->name, "conv bf16 to f32 %" PRId64 "x%" PRId64 "x%" PRId64 " channels %" PRId64 " to %" PRId64 " taps %dx%dx%d", frames,
-             s->height, s->width, s->channels, columns, (int)a->kt, (int)a->kh, (int)a->kw);
+    snprintf(p->name, sizeof p->name, "conv %s to f32 %" PRId64 "x%" PRId64 "x%" PRId64 " channels %" PRId64 " to %" PRId64 " taps %dx%dx%d",
+             wo_dnn_name_of(s->dtype), frames, s->height, s->width, s->channels, columns, (int)a->kt, (int)a->kh, (int)a->kw);
     return true;
 }
 

@@ -5,10 +5,10 @@
  * FOLDERS: where the libraries lie, separated by ':'. DESCRIPTION: the card as cuDNN's JSON. disk: plans are kept, as those
  * of a card are. A problem is a line
  *
- *   attention queries keys heads head_dim
- *   conv frames height width channels out_channels kt kh kw [doubled | halved | rounded]
+ *   attention queries keys heads head_dim [float16]
+ *   conv frames height width channels out_channels kt kh kw [doubled | halved | rounded | float16]
  *
- * and its answer a line: the problem, a tab, and the engine with its knobs and workspace, "own" for a call that is left to own kernels, or "none: why".
+ * of bfloat16 unless it says otherwise, and its answer a line: the problem, a tab, and the engine with its knobs and workspace, "own" for a call that is left to own kernels, or "none: why".
  */
 #include "device/cuda/cudnn.h"
 
@@ -49,15 +49,13 @@ void wo_lt_close(wo_lt *lt) {
 
 /* ---- problems ---- */
 
-static wo_tensor heads(int64_t tokens, int64_t count, int64_t dim) {
-    return wo_tensor_of(NULL, WO_BF16, tokens, count, dim);
-}
-
 static bool read_attention(const char *line, wo_attention_args *a) {
     long long n[4];
-    if (sscanf(line, "attention %lld %lld %lld %lld", &n[0], &n[1], &n[2], &n[3]) != 4)
+    char kind[16] = "";
+    if (sscanf(line, "attention %lld %lld %lld %lld %15s", &n[0], &n[1], &n[2], &n[3], kind) < 4)
         return false;
-    *a = (wo_attention_args){.q = heads(n[0], n[2], n[3]), .k = heads(n[1], n[2], n[3]), .scale = 1};
+    const wo_dtype dtype = strcmp(kind, "float16") == 0 ? WO_F16 : WO_BF16;
+    *a = (wo_attention_args){.q = wo_tensor_of(NULL, dtype, n[0], n[2], n[3]), .k = wo_tensor_of(NULL, dtype, n[1], n[2], n[3]), .scale = 1};
     a->v = a->k;
     a->o = a->q;
     return true;
@@ -69,9 +67,10 @@ static bool read_conv(const char *line, wo_conv_args *a) {
     int taps[3];
     if (sscanf(line, "conv %lld %lld %lld %lld %lld %d %d %d %15s", &n[0], &n[1], &n[2], &n[3], &n[4], &taps[0], &taps[1], &taps[2], kind) < 8)
         return false;
-    *a = (wo_conv_args){.x_dtype = WO_BF16, .height = n[1], .width = n[2], .channels = n[3], .out_frames = (int32_t)n[0] - taps[0] + 1, .kt = taps[0],
+    const wo_dtype dtype = strcmp(kind, "float16") == 0 ? WO_F16 : WO_BF16;
+    *a = (wo_conv_args){.x_dtype = dtype, .height = n[1], .width = n[2], .channels = n[3], .out_frames = (int32_t)n[0] - taps[0] + 1, .kt = taps[0],
                         .kh = taps[1], .kw = taps[2]};
-    a->w = wo_tensor_of(NULL, WO_BF16, n[4], (int64_t)taps[0], (int64_t)taps[1], (int64_t)taps[2], n[3]);
+    a->w = wo_tensor_of(NULL, dtype, n[4], (int64_t)taps[0], (int64_t)taps[1], (int64_t)taps[2], n[3]);
     a->upsample = strcmp(kind, "doubled") == 0;
     a->downsample = strcmp(kind, "halved") == 0;
     a->y = wo_tensor_of(NULL, strcmp(kind, "rounded") == 0 ? WO_BF16 : WO_F32, (int64_t)a->out_frames, n[1], n[2], n[4]);
