@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_card import FakeCard
-from pipeline.helpers import write_pipeline
+from pipeline.helpers import write_image_pipeline, write_pipeline
 
 CALL = {"height": 16, "width": 16, "num_frames": 5, "num_inference_steps": 2, "generator": 5}
 WAYS: list[dict[str, Any] | None] = [None]
@@ -75,6 +75,28 @@ def test_every_way_of_offloading_gives_the_same_bits(
     task = {"checkpoint": str(checkpoint), "device": "cuda", "dtype": dtype, "runs": WAYS}
     for number, film in enumerate(films(built_card, tmp_path, task)):
         assert np.array_equal(film, resident[dtype]), WAYS[number]
+
+
+def test_float16_throughout_is_nearer_to_float32_than_bfloat16_and_the_same_when_offloaded(
+    built_card: FakeCard, demo_model: Path, tmp_path: Path
+) -> None:
+    """Transformer, image encoder and both halves of the VAE. What float16 operands lose is the distance from the film
+    of the same weights on the cpu, where operands are float32."""
+    write_image_pipeline(tmp_path / "model", demo_model, seed=4)
+    call = {**CALL, "num_inference_steps": 1}
+    task = {"checkpoint": str(tmp_path / "model"), "image": [20, 30], "call": call, "runs": [None]}
+
+    def made(device: str, dtype: str, **more: Any) -> np.ndarray:
+        held = dict.fromkeys(("default", "vae", "image_encoder"), dtype)
+        return films(built_card, tmp_path, {**task, "device": device, "dtype": held, **more})
+
+    def distance(film: np.ndarray, other: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((film - other) ** 2)))
+
+    resident, streamed = made("cuda", "float16", runs=[None, WAYS[-2]])
+    assert np.array_equal(streamed, resident)
+    (expected,), (rough,), (exact,) = made("cpu", "float16"), made("cuda", "bfloat16"), made("cpu", "float32")
+    assert WORST / 10 < distance(resident, expected) <= distance(rough, exact) / 4, "less is that of float32 operands"
 
 
 def test_delays_and_schedules_change_no_bit(
