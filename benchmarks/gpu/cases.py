@@ -55,7 +55,7 @@ class Maker:
 
     @property
     def _bound(self) -> float:
-        return 2e-5 if self.dtype == "float32" else 1e-2
+        return {"float32": 2e-5, "bfloat16": 1e-2, "float16": 2e-3}[self.dtype]
 
     @property
     def _item(self) -> int:
@@ -233,10 +233,10 @@ class Maker:
         self.moving("sinusoid", "256", sinusoid, 0)
 
 
-def small_cases(dtype: str, tiny: bool = False) -> list[Case]:
+def small_cases(dtype: str, tiny: bool = False, compute: str = "") -> list[Case]:
     """Every operation at sizes that fill no tile, in the forms that the model calls. tiny: without those that only size
-    brings to the vendor's libraries."""
-    make = Maker(dtype)
+    brings to the vendor's libraries. compute: the same calls in another dtype."""
+    make = Maker(compute or dtype)
     for epilogue in range(7):
         make.linear(45, 72, 136, epilogue)
     make.linear(130, 264, 96)
@@ -256,7 +256,7 @@ def small_cases(dtype: str, tiny: bool = False) -> list[Case]:
     make.conv(1, (9, 6), 24, 40, (1, 3, 3), y="float32", resample="downsample")
     make.norms(37, 256, 2)
     make.others(30, 48)
-    if dtype == "bfloat16" and not tiny:
+    if dtype != "float32" and not tiny:
         _vendor_cases(make)
     return make.found
 

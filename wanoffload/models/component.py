@@ -28,7 +28,8 @@ class Component:
 
     Attributes:
         config: The configuration; entries are attributes and items.
-        dtype: What weights and matrix operands are held in; equals strings, NumPy and torch dtypes of that name.
+        dtype: What weights and matrix operands are held in; equals strings, NumPy and torch dtypes of that name. Beside
+            float16 weights operands are float32 on the CPU, and in the text encoder everywhere.
         device: Where it computes; equals strings and torch devices of that name.
         offload: The offload settings in force.
         report: What the last call of this component alone moved and took; None before.
