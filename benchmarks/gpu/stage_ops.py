@@ -56,7 +56,7 @@ def compare(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
 
 
 def compare_rows(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
-    """Rows alone, in a tail and among all: the same bits, or the operation must not be called in chunks."""
+    """Rows alone, in a tail and among all: the same bits, or linear loses its place in WO_CUDA_ROWS_APART."""
     from wanoffload import _core
 
     card, count = open_engine(own), 0
@@ -87,7 +87,7 @@ def compare_rows(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
 
 
 def compare_queries(own: bool, tiny: bool) -> dict[str, Any]:
-    """The first queries of an attention by themselves: the same bits as among all, for steps come in chunks of rows."""
+    """The first queries of an attention alone: the bits that they have among all, or it loses its place there, too."""
     from wanoffload import _core
 
     card, count = open_engine(own), 0

@@ -80,6 +80,9 @@ typedef struct wo_stream_api {
 typedef struct wo_ops_api {
     uint32_t version, size;
     uint32_t computes; /* the compute dtypes of the device, a bit each: 1u << WO_F32 | ... */
+    /* Operations, 1u << WO_OP_linear | ..., of which a row (an attention's query) has the same bits in whatever call it is: alone, in a part, in full.
+     * Plans make several calls only of these. benchmarks/gpu compares them on a card: one that fails there loses its bit. */
+    uint32_t rows_apart;
 #define WO_OP_ENTRY(op) wo_status (*op)(wo_stream * s, const wo_##op##_args *args, wo_error *err);
     WO_OP_LIST(WO_OP_ENTRY)
 #undef WO_OP_ENTRY
@@ -106,6 +109,11 @@ struct wo_stream { /* the public head of each device's stream */
 wo_status wo_device_open(const char *name, wo_device **out, wo_error *err);
 void wo_device_close(wo_device *d);
 const char *wo_device_names(void); /* "cpu" or "cpu, cuda": for messages */
+
+/* Whether plans may cut a call of the operation by rows. */
+static inline bool wo_device_cuts(const wo_device *d, wo_op op) {
+    return (d->ops->rows_apart >> op & 1u) != 0;
+}
 
 /* Whether activations may have this dtype on the device. */
 static inline bool wo_device_computes(const wo_device *d, wo_dtype dtype) {

@@ -160,4 +160,11 @@ typedef struct wo_channels_last_args {
     X(conv)             \
     X(channels_last)
 
+typedef enum wo_op {
+#define WO_OP_ENUM(op) WO_OP_##op,
+    WO_OP_LIST(WO_OP_ENUM)
+#undef WO_OP_ENUM
+        WO_OPS
+} wo_op;
+
 #endif

@@ -159,6 +159,9 @@ static wo_status project_self(wo_transformer_run *p, const wo_transformer_attent
 
 /* Queries in one call: all of an item, or of several calls of about the same length as many as the first ones have. */
 static int64_t query_rows(const wo_transformer_run *p) {
+    const wo_device *d = wo_exec_device(p->x);
+    if (!wo_device_cuts(d, WO_OP_attention) || !wo_device_cuts(d, WO_OP_linear))
+        return 0;
     const int64_t calls = (p->tokens + QUERY_ROWS - 1) / QUERY_ROWS, rows = (p->tokens + calls - 1) / calls;
     return calls == 1 ? 0 : (rows + QUERY_ROWS_MULTIPLE - 1) / QUERY_ROWS_MULTIPLE * QUERY_ROWS_MULTIPLE;
 }

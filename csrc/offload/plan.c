@@ -46,7 +46,12 @@ wo_policy wo_policy_default(void) {
                        .knobs = {.row_chunk = 0, .cache_text = true, .state_on_host = false}};
 }
 
-static wo_status check_policy(const wo_policy *p, int passes, wo_error *err) {
+/* Calls with fewer rows: in chunks, or for one item after the other. */
+static bool cuts_rows(const wo_knobs *knobs) {
+    return knobs->row_chunk > 0 || knobs->items_apart || knobs->passes_apart;
+}
+
+static wo_status check_policy(const wo_policy *p, const wo_device *device, int passes, wo_error *err) {
     if (p->level < WO_LEVEL_RESIDENT || p->level > WO_LEVEL_AUTO || p->tier < WO_TIER_DEVICE || p->tier > WO_TIER_DISK)
         WO_FAIL(err, WO_EVALUE, "there is no offload level %d with tier %d", (int)p->level, (int)p->tier);
     if (p->level == WO_LEVEL_BLOCK && p->blocks_per_group < 1)
@@ -59,6 +64,9 @@ static wo_status check_policy(const wo_policy *p, int passes, wo_error *err) {
         WO_FAIL(err, WO_EVALUE, "the number of readers must be from 0 to %d, not %d", (int)WO_MAX_READERS, p->readers);
     if (p->trace_spans < 0 || p->trace_spans > WO_MAX_TRACE_SPANS)
         WO_FAIL(err, WO_EVALUE, "a trace has room for 0 to %d spans, not %" PRId64, (int)WO_MAX_TRACE_SPANS, p->trace_spans);
+    if (cuts_rows(&p->knobs) && !wo_device_cuts(device, WO_OP_linear))
+        WO_FAIL(err, WO_EUNSUPPORTED, "row_chunk, items_apart and passes_apart must be off on '%s': its products of few rows may have other bits than those of "
+                "many", device->name);
     if (p->knobs.row_chunk < 0 || passes < 1)
         WO_FAIL(err, WO_EVALUE, "a plan needs at least 1 pass (it has %d) and a row chunk of at least 0 (it is %" PRId64 ")", passes, p->knobs.row_chunk);
     return WO_OK;
@@ -94,6 +102,7 @@ static wo_status climb(planner *pl, wo_error *err) {
     knobs.passes_apart = knobs.passes_apart || r->passes_apart;
     knobs.state_on_host = knobs.state_on_host || r->state_on_host;
     knobs.cache_text = knobs.cache_text && !r->forget_text;
+    changes = changes && (!cuts_rows(&knobs) || wo_device_cuts(pl->device, WO_OP_linear));
     if (!changes || (smaller_chunk && (pl->chunks_exhausted || record_length(last) > LONG_RECORD)))
         return WO_OK;
     WO_TRY(record(pl, &knobs, &next, err));
@@ -230,7 +239,7 @@ wo_status wo_plan_make(const wo_component *c, const void *model, wo_forward_fn f
 wo_status wo_plan_make_experts(const wo_component *const *experts, int count, const void *model, wo_forward_fn forward, int passes,
                                const void *request, const wo_device *device, const wo_policy *policy, wo_plan **out, wo_error *err) {
     *out = NULL;
-    WO_TRY(check_policy(policy, passes, err));
+    WO_TRY(check_policy(policy, device, passes, err));
     if (count < 1 || count > WO_MAX_EXPERTS)
         WO_FAIL(err, WO_EVALUE, "a plan is for 1 to %d experts, not %d", (int)WO_MAX_EXPERTS, count);
     for (int i = 1; i < count; i++)

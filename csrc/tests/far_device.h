@@ -175,7 +175,8 @@ static inline wo_device *far_open(wo_device *near) {
                              .reached = near->stream->reached, .host_wait = far_host_wait, .sync = far_sync, .set_cancel = far_set_cancel,
                              .post_error = far_post_error, .clear_error = far_clear_error, .times = far_times, .reset_times = far_reset_times,
                              .chaos = far_chaos, .delay = far_delay};
-    ops = (wo_ops_api){.version = WO_DEVICE_ABI, .size = sizeof ops, .computes = far_near->ops->computes, .linear = far_linear, .rms_norm = far_rms_norm, .add = far_add};
+    ops = (wo_ops_api){.version = WO_DEVICE_ABI, .size = sizeof ops, .computes = far_near->ops->computes,
+                       .rows_apart = far_near->ops->rows_apart, .linear = far_linear, .rms_norm = far_rms_norm, .add = far_add};
     device = (wo_device){.name = "far", .memory = &memory, .stream = &stream, .ops = &ops, .fixed_bytes = near->fixed_bytes};
     return &device;
 }

@@ -182,6 +182,38 @@ static void test_senseless_policies_are_refused(void) {
         CHECK_STATUS(toy_plan(engine, &model, senseless[i], &plan, &err), WO_EVALUE);
 }
 
+/* A device whose products of few rows may have other bits: the planner leaves them whole, and who asks for chunks hears why not. */
+static void test_calls_are_cut_only_where_that_changes_no_bit(void) {
+    wo_device *d = wo_engine_device(engine);
+    const wo_ops_api *const usual = d->ops;
+    wo_ops_api whole = *usual;
+    wo_policy cut[] = {wo_policy_default(), wo_policy_default(), wo_policy_default()}, least = wo_policy_default();
+    wo_plan_summary s;
+    wo_plan *plan;
+    cut[0].knobs.row_chunk = 2;
+    cut[1].knobs.items_apart = true;
+    cut[2].knobs.passes_apart = true;
+    least.level = WO_LEVEL_LEAF;
+    least.tier = WO_TIER_HOST;
+    least.vram = 0;
+    least.choose_knobs = true;
+    whole.rows_apart = 1u << WO_OP_attention;
+    d->ops = &whole;
+    for (int i = 0; i < 3; i++) {
+        CHECK_STATUS(toy_plan(engine, &model, &cut[i], &plan, &err), WO_EUNSUPPORTED);
+        CHECK_CONTAINS(err.message, "row_chunk, items_apart and passes_apart");
+    }
+    CHECK_STATUS(toy_plan(engine, &model, &least, &plan, &err), WO_EPLAN);
+    least.vram = err.shortfall.vram_needed;
+    plan = make(&least);
+    wo_plan_summarize(plan, &s);
+    CHECK(s.knobs.state_on_host && !s.knobs.cache_text && s.knobs.row_chunk == 0 && !s.knobs.items_apart && !s.knobs.passes_apart);
+    wo_plan_release(plan);
+    d->ops = usual;
+    for (int i = 0; i < 3; i++)
+        wo_plan_release(make(&cut[i]));
+}
+
 static wo_status unbalanced_forward(const void *m, wo_exec *x, int pass, const void *request, wo_error *e) {
     const wo_tensor *params;
     (void)pass, (void)request;
@@ -242,6 +274,7 @@ int main(void) {
     test_auto_takes_the_fastest_way_that_fits();
     test_knobs_are_turned_only_where_that_saves();
     test_senseless_policies_are_refused();
+    test_calls_are_cut_only_where_that_changes_no_bit();
     test_faults_of_a_model_are_found_by_the_first_plan();
     test_no_memory_while_planning_leaves_nothing_behind();
     wo_engine_destroy(engine);

@@ -45,6 +45,7 @@ const wo_ops_api wo_cpu_ops_api = {
     .version = WO_DEVICE_ABI,
     .size = sizeof(wo_ops_api),
     .computes = 1u << WO_F32 | 1u << WO_BF16, /* float16 is widened where it rests in a weight, and is nothing else here */
+    .rows_apart = 1u << WO_OP_linear | 1u << WO_OP_attention,
 #define ENTRY(op) .op = enqueue_##op,
     WO_OP_LIST(ENTRY)
 #undef ENTRY

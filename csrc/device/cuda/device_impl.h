@@ -46,7 +46,8 @@ void wo_cuda_retain(wo_cuda_device *d);
 extern const wo_memory_api wo_cuda_memory_api, wo_cuda_planning_memory_api;
 extern const wo_stream_api wo_cuda_stream_api, wo_cuda_planning_stream_api;
 extern const wo_ops_api wo_cuda_ops_api, wo_cuda_planning_ops_api;
-enum { WO_CUDA_COMPUTES = 1u << WO_F32 | 1u << WO_BF16 | 1u << WO_F16 };
+/* What every card is able to: dtypes, and operations that plans may cut by rows (see device.h; `rows` and `queries` of benchmarks/gpu compare them). */
+enum { WO_CUDA_COMPUTES = 1u << WO_F32 | 1u << WO_BF16 | 1u << WO_F16, WO_CUDA_ROWS_APART = 1u << WO_OP_linear | 1u << WO_OP_attention };
 /* Frees device memory that nobody released. */
 void wo_cuda_memory_fini(wo_cuda_device *d);
 /* With the context gone: frees host memory that was released after it was lost. */

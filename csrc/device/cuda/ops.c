@@ -5,6 +5,7 @@ const wo_ops_api wo_cuda_ops_api = {
     .version = WO_DEVICE_ABI,
     .size = sizeof(wo_ops_api),
     .computes = WO_CUDA_COMPUTES,
+    .rows_apart = WO_CUDA_ROWS_APART,
 #define ENTRY(op) .op = wo_cuda_##op,
     WO_OP_LIST(ENTRY)
 #undef ENTRY

@@ -94,6 +94,7 @@ const wo_ops_api wo_dry_ops = {
     .version = WO_DEVICE_ABI,
     .size = sizeof(wo_ops_api),
     .computes = 1u << WO_F32 | 1u << WO_BF16 | 1u << WO_F16, /* those of any device that a model is planned for */
+    .rows_apart = 1u << WO_OP_linear | 1u << WO_OP_attention,
 #define ENTRY(op) .op = op,
     WO_OP_LIST(ENTRY)
 #undef ENTRY
