@@ -18,15 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from expected import missing
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def missing(reason: str) -> None:
-    """A skip, or a failure where the card is expected, as in CI: WANOFFLOAD_EXPECT=fake-card."""
-    if "fake-card" in os.environ.get("WANOFFLOAD_EXPECT", "").split(","):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @dataclass
@@ -81,9 +75,9 @@ def card() -> FakeCard:
     """The fake card with the kernels of this checkout."""
     for tool in ("make", "gcc"):
         if shutil.which(tool) is None:
-            missing(f"{tool} is not installed")
+            missing("fake-card", f"{tool} is not installed")
     if find_nvcc() is None:
-        missing("nvcc is not installed, and the fake card runs what it makes of the kernels")
+        missing("fake-card", "nvcc is not installed, and the fake card runs what it makes of the kernels")
     card = FakeCard(Path(os.environ.get("WANOFFLOAD_FAKECUDA") or ROOT / "csrc/build/none").resolve())
     card.make("fakecuda")
     return card
@@ -94,6 +88,6 @@ def built_card(card: FakeCard) -> FakeCard:
     """The same where the installed module carries kernels, without which no card can be opened."""
     done = card.run(sys.executable, "-c", "from wanoffload import _core; _core.Engine('cuda')")
     if "has no CUDA kernels" in done.stderr:
-        missing("this build of wanoffload has no CUDA kernels, for it was made without nvcc")
+        missing("fake-card", "this build of wanoffload has no CUDA kernels, for it was made without nvcc")
     assert done.returncode == 0, done.stderr[-4000:]
     return card

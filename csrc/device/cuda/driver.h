@@ -1,5 +1,5 @@
 /* The driver API as far as it is used: types and constants declared here (they are a stable ABI), entry points in one table that dlopen
- * fills. No header or library of CUDA is needed to build this. */
+ * fills. No header or library of CUDA is needed to build this; tests/cuda/vendor/test_abi.py compares it with the real header. */
 #ifndef WO_DEVICE_CUDA_DRIVER_H
 #define WO_DEVICE_CUDA_DRIVER_H
 

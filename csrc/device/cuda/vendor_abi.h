@@ -1,6 +1,6 @@
 /* The ABI of the vendor's libraries as far as it is used: cuBLASLt 12 and 13 (they agree in all that is here), cuDNN 9's backend and NVRTC.
- * Types, constants and entry points are declared here, so that their headers are not needed to build; tests/cuda/vendor/vendor_abi.c
- * asserts each of them against the real headers.
+ * Types, constants and entry points are declared here, so that their headers are not needed to build; tests/cuda/vendor/test_abi.py
+ * compares each of them with the real headers.
  */
 #ifndef WO_DEVICE_CUDA_VENDOR_ABI_H
 #define WO_DEVICE_CUDA_VENDOR_ABI_H
