@@ -4,6 +4,7 @@
 its C module was built in place (`python setup.py build_ext --inplace`), that one is tested, else the installed one.
 """
 
+import gc
 import importlib.util
 import os
 import signal
@@ -35,6 +36,12 @@ def take_interrupts() -> None:
 
 prefer_installed()
 take_interrupts()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not go through it each time that a test asks."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

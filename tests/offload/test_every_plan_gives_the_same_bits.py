@@ -13,7 +13,7 @@ FEW = 6  # as many groups as can all be on their way or in use at one time
 
 
 def chaos(seed):
-    return lambda engine: _core._testing.configure(engine, poison=True, chaos_seed=seed, chaos_delay=0.0004)
+    return lambda engine: _core._testing.configure(engine, poison=True, chaos_seed=seed, chaos_delay=0.0002)
 
 
 def check_cell(cell, component, level, tier, fraction):
