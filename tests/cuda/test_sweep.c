@@ -150,7 +150,8 @@ int main(void) {
     bool met;
     CHECK(run(card, 0, 0, false, &met) == WO_OK && !met);
     CHECK(card->misuses() == 0);
-    CHECK(sweep(card, WO_CU_INVALID_VALUE, false) > 150);
+    if (!UNDER_ADDRESS_SANITIZER) /* it takes the ways of the next one */
+        CHECK(sweep(card, WO_CU_INVALID_VALUE, false) > 150);
     CHECK(sweep(card, WO_CU_OUT_OF_MEMORY, false) > 150);
     CHECK(sweep(card, WO_CU_LAUNCH_FAILED, true) > 150);
     return 0;
