@@ -3,6 +3,7 @@ compute-sanitizer, and the speed of the large ones."""
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -61,19 +62,20 @@ def compare_rows(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
 
     card, count = open_engine(own), 0
     k, n, m = (64, 72, 150) if tiny else (5120, 5120, 5000)
-    for epilogue in (0, 2, ADD, GATE):
+    for epilogue, y_dtype in itertools.product((0, 2, ADD, GATE), dict.fromkeys(("float32", dtype))):
         rng = np.random.default_rng(9)
         x = rng.standard_normal((m, k), dtype=np.float32)
         other = rng.standard_normal((m, n), dtype=np.float32)
         w = rng.standard_normal(n * k, dtype=np.float32) * np.float32(k**-0.5)
-        gate = rng.standard_normal(n, dtype=np.float32)
+        bias, gate = rng.standard_normal((2, n), dtype=np.float32)
+        fixed = {"w": (w, dtype, (n, k)), "bias": (bias, "float32", (n,)), "epilogue": epilogue}
 
-        def rows(first: int, last: int, x=x, other=other, w=w, gate=gate, epilogue=epilogue) -> np.ndarray:
-            count = last - first
-            made: dict[str, Any] = {"x": (x[first:last].ravel(), dtype, (count, k)), "w": (w, dtype, (n, k))}
-            made |= {"y": (None, "float32", (count, n)), "epilogue": epilogue}
+        def rows(first: int, last: int, x=x, other=other, gate=gate, fixed=fixed, y_dtype=y_dtype) -> np.ndarray:
+            count, epilogue = last - first, fixed["epilogue"]
+            made: dict[str, Any] = fixed | {"x": (x[first:last].ravel(), dtype, (count, k))}
+            made["y"] = (None, y_dtype, (count, n))
             if epilogue in (ADD, GATE):
-                made["other"] = (other[first:last].ravel(), "float32", (count, n))
+                made["other"] = (other[first:last].ravel(), y_dtype, (count, n))
             if epilogue == GATE:
                 made |= {"gate": (gate, "float32", (1, n)), "rows_per_gate": count}
             return _core._testing.run_op(card, "linear", made)[0]["y"]
@@ -82,11 +84,13 @@ def compare_rows(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
         for first, last in ((0, m // 2), (m // 2, m), (m - 7, m), (3, 4)):
             count += 1
             if rows(first, last).tobytes() != everything[first:last].tobytes():
-                raise SystemExit(f"rows {first} to {last} of a linear with epilogue {epilogue} depend on the others")
+                raise SystemExit(
+                    f"rows {first} to {last} of a linear into {y_dtype} with epilogue {epilogue} depend on the others"
+                )
     return {"cases": count}
 
 
-def compare_queries(own: bool, tiny: bool) -> dict[str, Any]:
+def compare_queries(dtype: str, own: bool, tiny: bool) -> dict[str, Any]:
     """The first queries of an attention alone: the bits that they have among all, or it loses its place there, too."""
     from wanoffload import _core
 
@@ -97,9 +101,9 @@ def compare_queries(own: bool, tiny: bool) -> dict[str, Any]:
 
     def attention(queries: int) -> np.ndarray:
         shape = (queries, heads, width)
-        made: dict[str, Any] = {"scale": width**-0.5, "o": (None, "bfloat16", shape)}
-        made["q"] = (q[:queries].ravel(), "bfloat16", shape)
-        made |= {name: (one.ravel(), "bfloat16", (keys, heads, width)) for name, one in (("k", k), ("v", v))}
+        made: dict[str, Any] = {"scale": width**-0.5, "o": (None, dtype, shape)}
+        made["q"] = (q[:queries].ravel(), dtype, shape)
+        made |= {name: (one.ravel(), dtype, (keys, heads, width)) for name, one in (("k", k), ("v", v))}
         return _core._testing.run_op(card, "attention", made)[0]["o"]
 
     everything = attention(keys)
@@ -165,12 +169,9 @@ def stage(tiny: bool) -> Stage:
         for way in ways
     ]
     rows += [
-        Row(
-            _name("queries alone, ", "bfloat16", own),
-            lambda options, own=own: compare_queries(own, options.tiny),
-            needs(own),
-        )
-        for own in (False, True)
+        Row(_name("queries alone, ", *way), lambda options, way=way: compare_queries(*way, options.tiny), needs(way[1]))
+        for way in ways
+        if way[0] != "float32"
     ]
     rows += [
         Row(_name("speed, ", *way), lambda options, way=way: time_large(*way, options.tiny), needs(way[1]))

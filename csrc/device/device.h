@@ -23,7 +23,7 @@ typedef struct wo_ticket {
     uint64_t value;
 } wo_ticket;
 
-enum { WO_DEVICE_ABI = 1 };
+enum { WO_DEVICE_ABI = 2 };
 
 typedef struct wo_memory_api {
     uint32_t version, size;
@@ -81,7 +81,8 @@ typedef struct wo_ops_api {
     uint32_t version, size;
     uint32_t computes; /* the compute dtypes of the device, a bit each: 1u << WO_F32 | ... */
     /* Operations, 1u << WO_OP_linear | ..., of which a row (an attention's query) has the same bits in whatever call it is: alone, in a part, in full.
-     * Plans make several calls only of these. benchmarks/gpu compares them on a card: one that fails there loses its bit. */
+     * Plans make several calls of a product or an attention only where its bit is set; what is computed row by row (norms, activations) needs none.
+     * benchmarks/gpu compares them on a card: one that fails there loses its bit. */
     uint32_t rows_apart;
 #define WO_OP_ENTRY(op) wo_status (*op)(wo_stream * s, const wo_##op##_args *args, wo_error *err);
     WO_OP_LIST(WO_OP_ENTRY)

@@ -3,7 +3,7 @@
  * Conventions. All tensors are contiguous. "compute" means a dtype that the device computes in: F32 and BF16 everywhere, F16 where
  * wo_ops_api.computes says so. Weights may be F32, BF16 or F16; products take operands as they are: x BF16 with w BF16, or x F16
  * with w F16, is the product of that dtype (float32 sums); x F32 with w F32 the float32 one; x F32 with w F16 or BF16 widens w; x
- * BF16 or F16 with w F32 widens x. BF16 and F16 do not meet among a call's activations and operands. What is too large for F16
+ * BF16 or F16 with w F32 widens x. x meets the other dtype of 16 bits neither in w nor in y. What is too large for F16
  * becomes infinite there. How sums over K are grouped is the device's: the cpu's start anew in every K block, the matrix units of a
  * card go on. The result of an output row depends on that row's inputs, on (N, K, dtypes, instruction set) and on `form`; never on
  * the number of rows in the call, nor on threads. Unused optional tensors have data == NULL. No op works in place unless it says so.

@@ -356,6 +356,45 @@ static void test_a_kernel_runs_in_stream_order_and_is_counted(void) {
     leave(3);
 }
 
+static void *open_later(void *g) {
+    usleep(20000);
+    open_gate(g);
+    return NULL;
+}
+
+static void test_a_first_launch_waits_for_the_card_where_loading_is_lazy(void) {
+    enter();
+    gate first = CLOSED, second = CLOSED;
+    wo_cu_module module;
+    wo_cu_stream a = new_stream(), b = new_stream();
+    pthread_t opener;
+    uint64_t *time = (uint64_t *)(void *)new_pinned(sizeof *time);
+    wo_cu_function stamp = find_kernel(&module, "wo_stamp");
+    fake->set_lazy(true);
+    CU(cu.launch_host_func(a, pass, &first));
+    wait_for_one_inside(&first);
+    CHECK(pthread_create(&opener, NULL, open_later, &first) == 0);
+    CU(launch(stamp, 1, 0, b, address(time)));
+    CHECK(first.passed == 1 && fake->late_loads() == 1);
+    CHECK(pthread_join(opener, NULL) == 0);
+    CU(cu.launch_host_func(a, pass, &second));
+    wait_for_one_inside(&second);
+    CU(launch(stamp, 1, 0, b, address(time))); /* it is loaded: this waits for nothing */
+    CHECK(second.passed == 0 && fake->late_loads() == 1);
+    open_gate(&second);
+    CU(cu.stream_synchronize(b));
+    *time = 0;
+    fake->set_rehearsal(true);
+    CU(launch(stamp, 1, 0, b, address(time)));
+    CU(cu.stream_synchronize(b));
+    CHECK(*time == 0 && fake->kernel("wo_stamp").launches == 3);
+    CU(cu.module_unload(module));
+    CU(cu.host_free(time));
+    CU(cu.stream_destroy(a));
+    CU(cu.stream_destroy(b));
+    leave(0);
+}
+
 /* Each loses the card: at the launch nothing is known of it, at the next wait it is. */
 static void test_a_kernel_that_goes_wrong_is_an_error_of_later_calls(void) {
     uint64_t pageable = 0;
@@ -423,6 +462,7 @@ int main(void) {
         test_the_nth_call_of_an_entry_fails_and_no_other();
         test_a_lost_card_says_so_until_its_context_is_gone();
         test_a_kernel_runs_in_stream_order_and_is_counted();
+        test_a_first_launch_waits_for_the_card_where_loading_is_lazy();
         test_a_kernel_that_goes_wrong_is_an_error_of_later_calls();
         test_what_is_left_in_a_context_is_a_misuse();
         test_the_host_cannot_touch_the_cards_memory();

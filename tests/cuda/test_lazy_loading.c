@@ -39,7 +39,7 @@ static void test_loading_kernels_late_hangs_nothing(const toy_model *m) {
             fakecuda()->set_lazy(true);
             run_on_a_new_card(m, &policy, &got);
             CHECK(toy_same(&got, &wanted));
-            CHECK(fakecuda()->implicit_waits() > 0 && fakecuda()->misuses() == 0);
+            CHECK(fakecuda()->late_loads() > 0 && fakecuda()->misuses() == 0);
         }
 }
 

@@ -124,6 +124,5 @@ int main(int argc, char **argv) {
         card_close();
     }
     printf("%d cases on own kernels: ok\n", count);
-    CHECK(count > 0);
-    return 0;
+    return count > 0 ? 0 : 2; /* 2: nothing was tried */
 }

@@ -11,7 +11,8 @@
  * and 2.5 ms of an H200, and the detour writes and reads 4 bytes of each element, 1.3 GB: 1.3 ms and 0.3 ms if all went to memory. It is made in
  * portions of 32 MiB that stay in the second-level cache of cards that have one of that size, so the plan pays 32 MiB and not 671 MB. An own kernel
  * that fuses everything would have to come within a tenth of cuBLASLt's rate to be as good; on sm_90 and later it cannot, for lack of their
- * matrix instructions. So the library takes these, too.
+ * matrix instructions. So the library takes these, too. In float16 a block has a third, the first product of the feed-forward (N 13,824): its fast
+ * tanh is further off than float16 rounds. 3.6 GB by the same reckoning, 3.6 ms beside a product of 28 ms on an RTX 4090.
  *
  * With y in bfloat16 or float16 the library wants the bias in that dtype: it is rounded, as diffusers' is. float32 is by FMA (pedantic), and
  * by TF32 where that was asked for.

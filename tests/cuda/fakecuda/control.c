@@ -174,7 +174,7 @@ void fakecuda_reset(void) {
     fake.kernel_left = 0;
     fake.fired = fake.rehearsal = false;
     memset(fake.calls, 0, sizeof fake.calls);
-    fake.misuses = fake.pageable_copies = fake.implicit_waits = 0;
+    fake.misuses = fake.pageable_copies = fake.implicit_waits = fake.late_loads = 0;
     fake.message[0] = '\0';
     fake_reset_peak();
     fake_reset_kernels();
@@ -295,6 +295,10 @@ uint64_t fakecuda_pageable_copies(void) {
 
 uint64_t fakecuda_implicit_waits(void) {
     return read_locked(&fake.implicit_waits);
+}
+
+uint64_t fakecuda_late_loads(void) {
+    return read_locked(&fake.late_loads);
 }
 
 void fakecuda_misuse(const char *text) {

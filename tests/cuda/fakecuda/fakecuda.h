@@ -59,8 +59,8 @@ typedef struct fakecuda_counts {
  *   misuses          calls that no driver forgives or that only seem to work: objects left when a context goes, calls from a host function,
  *                    handles that are gone, overlapping copies. Each is printed as well
  *   pageable_copies  copies with host memory that is not pinned
- *   implicit_waits   calls by which the driver waited for the card without being asked (cuMemFree and the like, pageable
- *                    copies, lazy loading)
+ *   implicit_waits   calls by which the driver waited for the card without being asked (cuMemFree and the like, pageable copies)
+ *   late_loads       launches and calls that waited as set_lazy says
  *   kernel           counts of one kernel, zeros when it was not launched
  *   call             for other fake libraries: carries fn out in the order of the stream, with a copy of ctx; anything but 0 is what the context is then
  *                    lost with. Returns what a launch would
@@ -85,6 +85,7 @@ typedef struct fakecuda_counts {
     X(misuses, uint64_t, (void))                                                  \
     X(pageable_copies, uint64_t, (void))                                          \
     X(implicit_waits, uint64_t, (void))                                           \
+    X(late_loads, uint64_t, (void))                                               \
     X(kernel, fakecuda_counts, (const char *name))                                \
     X(call, int, (void *stream, int (*fn)(void *ctx), const void *ctx, size_t bytes)) \
     X(resolve, void *, (uint64_t address, size_t bytes))                          \

@@ -129,7 +129,7 @@ typedef struct fake_state {
     uint64_t seed;
     double delay;
     /* Counts. */
-    uint64_t calls[FAKE_ENTRIES], live[FAKECUDA_KINDS], misuses, pageable_copies, implicit_waits, streams_made;
+    uint64_t calls[FAKE_ENTRIES], live[FAKECUDA_KINDS], misuses, pageable_copies, implicit_waits, late_loads, streams_made;
     char message[1024];
 } fake_state;
 

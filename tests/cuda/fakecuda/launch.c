@@ -233,6 +233,8 @@ static wo_cu_result enqueue(wo_cu_function f, const fake_grid *shape, wo_cu_stre
     if (!f->launched)
         fake_load_lazily(context);
     f->launched = true;
+    if (context->error != WO_CU_SUCCESS) /* lost while the lock was not held */
+        return fake_leave(context->error);
     return fake_leave(push_launch(s, f, shape, params[0]));
 }
 

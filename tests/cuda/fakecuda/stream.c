@@ -187,7 +187,7 @@ bool fake_drain_context(wo_cu_context context) {
 
 void fake_load_lazily(wo_cu_context context) {
     if (fake.lazy && fake_drain_context(context))
-        fake.implicit_waits++;
+        fake.late_loads++;
 }
 
 static bool touches(const fake_command *c, uint64_t address, size_t bytes) {

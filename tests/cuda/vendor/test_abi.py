@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cuda.vendor.planning import CSRC, HERE, NEEDED
 from expected import missing
+from fake_card import find_nvcc
 
 from wanoffload.cuda_libraries import library_folders
 
@@ -25,7 +26,8 @@ TABLES = {
 @pytest.fixture(scope="module")
 def flags() -> list[str]:
     """Where the headers are, for a compiler."""
-    folders = [Path(folder).parent / "include" for folder in library_folders()] + [Path("/usr/local/cuda/include")]
+    folders = [Path(folder).parent / "include" for folder in library_folders()]
+    folders += [Path(nvcc).resolve().parents[1] / "include" for nvcc in [find_nvcc()] if nvcc]
     for name in ("cuda.h", "cublasLt.h", "cudnn.h", "nvrtc.h", "crt/host_defines.h"):
         if not any((folder / name).is_file() for folder in folders):
             reason = f"{name} is not installed; it comes with the CUDA toolkit and pip install {' '.join(NEEDED)}"
