@@ -27,7 +27,8 @@ TABLES = {
 def flags() -> list[str]:
     """Where the headers are, for a compiler."""
     folders = [Path(folder).parent / "include" for folder in library_folders()]
-    folders += [Path(nvcc).resolve().parents[1] / "include" for nvcc in [find_nvcc()] if nvcc]
+    toolkits = [Path(nvcc).resolve().parents[1] for nvcc in [find_nvcc()] if nvcc] + [Path("/usr/local/cuda")]
+    folders += [toolkit / "include" for toolkit in toolkits]
     for name in ("cuda.h", "cublasLt.h", "cudnn.h", "nvrtc.h", "crt/host_defines.h"):
         if not any((folder / name).is_file() for folder in folders):
             reason = f"{name} is not installed; it comes with the CUDA toolkit and pip install {' '.join(NEEDED)}"
