@@ -4,6 +4,7 @@
 #include "tests/check.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 static const fakecuda_api *fake;
@@ -356,8 +357,10 @@ static void test_a_kernel_runs_in_stream_order_and_is_counted(void) {
     leave(3);
 }
 
-static void *open_later(void *g) {
-    usleep(20000);
+/* The call is counted under the card's lock, which the launch gives up only while it waits. */
+static void *open_when_a_launch_waits(void *g) {
+    while (fake->calls("cuLaunchKernel") == 0)
+        sched_yield();
     open_gate(g);
     return NULL;
 }
@@ -373,7 +376,7 @@ static void test_a_first_launch_waits_for_the_card_where_loading_is_lazy(void) {
     fake->set_lazy(true);
     CU(cu.launch_host_func(a, pass, &first));
     wait_for_one_inside(&first);
-    CHECK(pthread_create(&opener, NULL, open_later, &first) == 0);
+    CHECK(pthread_create(&opener, NULL, open_when_a_launch_waits, &first) == 0);
     CU(launch(stamp, 1, 0, b, address(time)));
     CHECK(first.passed == 1 && fake->late_loads() == 1);
     CHECK(pthread_join(opener, NULL) == 0);

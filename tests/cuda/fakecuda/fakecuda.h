@@ -41,7 +41,7 @@ typedef struct fakecuda_counts {
 } fakecuda_counts;
 
 /* X(name, result, parameters)
- *   reset            no faults, all counts 0, the seed and delay of the environment
+ *   reset            no faults, no rehearsal, all counts 0, and what the environment says of seed, delay, pageable copies and lazy loading
  *   set_target       80 or 120, as FAKECUDA_TARGET; while no context is there
  *   set_seed         of warp schedules, of when cp.async lands and of delays up to max_delay before each command; 0: all in order
  *   set_pageable     true: copies with pageable host memory are carried out in the stream; false: at once, when the stream has got there
