@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_card import FakeCard
-from pipeline.helpers import write_image_pipeline, write_pipeline
+from pipeline.helpers import draw_picture, write_image_pipeline, write_pipeline
 
 CALL = {"height": 16, "width": 16, "num_frames": 5, "num_inference_steps": 2, "generator": 5}
 WAYS: list[dict[str, Any] | None] = [None]
@@ -83,8 +83,9 @@ def test_float16_throughout_is_nearer_to_float32_than_bfloat16_and_the_same_when
     """Transformer, image encoder and both halves of the VAE. What float16 operands lose is the distance from the film
     of the same weights on the cpu, where operands are float32."""
     write_image_pipeline(tmp_path / "model", demo_model, seed=4)
+    draw_picture(20, 30).save(tmp_path / "still.png")
     call = {**CALL, "num_inference_steps": 1}
-    task = {"checkpoint": str(tmp_path / "model"), "image": [20, 30], "call": call, "runs": [None]}
+    task = {"checkpoint": str(tmp_path / "model"), "image": str(tmp_path / "still.png"), "call": call, "runs": [None]}
 
     def made(device: str, dtype: str, **more: Any) -> np.ndarray:
         held = dict.fromkeys(("default", "vae", "image_encoder"), dtype)

@@ -1,10 +1,10 @@
 """Makes films in a process that finds the fake card, and says what the card saw.
 
-The argument is a task in JSON: `checkpoint`, `device`, `dtype`, `call` (arguments of the pipeline), `image` (height and
-width of a still, for a pipeline of image to video), `runs` (a list of
-null for everything resident, or arguments of enable_group_offload, or {"budget": arguments of enable_auto_offload}),
-`frames` (a file that the films go to, as an array), `fault` (one of fakecuda.h's: symbol, n, result, sticky) and
-`libraries` (a folder: what lies there takes the place of NVIDIA's libraries, of which there are none without it).
+The argument is a task in JSON: `checkpoint`, `device`, `dtype`, `call` (arguments of the pipeline), `image` (a file
+with a still, for a pipeline of image to video), `runs` (a list of null for everything resident, or arguments of
+enable_group_offload, or {"budget": arguments of enable_auto_offload}), `frames` (a file that the films go to, as an
+array), `fault` (one of fakecuda.h's: symbol, n, result, sticky) and `libraries` (a folder: what lies there takes the
+place of NVIDIA's libraries, of which there are none without it).
 """
 
 from __future__ import annotations
@@ -62,16 +62,12 @@ def prepare(pipe: Any, device: str, how: dict[str, Any] | None) -> None:
         pipe.enable_group_offload(onload_device=device, **how)
 
 
-def draw_picture(height: int, width: int) -> PIL.Image.Image:
-    return PIL.Image.fromarray((np.indices((height, width, 3)).sum(0) * 7 % 256).astype(np.uint8))
-
-
 def make_films(task: dict[str, Any]) -> list[np.ndarray]:
     """One film for each of the runs, all with one pipeline."""
     kind = wanoffload.WanImageToVideoPipeline if "image" in task else wanoffload.WanPipeline
     pipe = kind.from_pretrained(task["checkpoint"], dtype=task.get("dtype", "float32"))
     pipe.set_progress_bar_config(disable=True)
-    still = {"image": draw_picture(*task["image"])} if "image" in task else {}
+    still = {"image": PIL.Image.open(task["image"])} if "image" in task else {}
     films = []
     for how in task["runs"]:
         prepare(pipe, task["device"], how)
