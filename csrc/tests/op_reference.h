@@ -4,6 +4,7 @@
 #define WO_TESTS_OP_REFERENCE_H
 
 #include "tests/op_call.h"
+#include "tests/rounding.h"
 
 static inline double op_silu(double x) {
     return x / (1 + exp(-x));
@@ -276,7 +277,7 @@ static inline double *op_wanted(const op_call *call, int out) {
 static inline void op_check(const op_case *c, double bound, const char *where, const wo_tensor *found, const double *wanted) {
     int64_t width = found->shape[found->rank - 1], count = wo_tensor_count(found);
     double row = 0, errors = 0, squares = 0;
-    double half_ulp = found->dtype == WO_BF16 ? 0x1p-8 : found->dtype == WO_F16 ? 0x1p-11 : 0, least = found->dtype == WO_F16 ? 0x1p-25 : 0;
+    const double half_ulp = half_unit(found->dtype), least = found->dtype == WO_F16 ? 0x1p-25 : 0; /* of what is less than float16's normal numbers */
     for (int64_t i = 0; i < count; i++) {
         if (i % width == 0) {
             row = 0;

@@ -6,6 +6,7 @@
 #include "fakecuda/fakecuda.h"
 #include "ops/ops.h"
 #include "tests/check.h"
+#include "tests/rounding.h"
 
 #include <math.h>
 
@@ -97,11 +98,6 @@ static const wo_dtype dtypes[][3] = {{WO_F32, WO_F32, WO_F32},   {WO_BF16, WO_BF
                                      {WO_F32, WO_BF16, WO_BF16}, {WO_F32, WO_F16, WO_F32},    {WO_BF16, WO_F32, WO_F32},
                                      {WO_F16, WO_F16, WO_F16}};
 enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
-
-/* What rounding to the dtype may change, of a number's magnitude. */
-static inline double half_unit(wo_dtype dtype) {
-    return dtype == WO_BF16 ? 0x1p-8 : dtype == WO_F16 ? 0x1p-11 : 0;
-}
 
 /* Runs every test of a program on own kernels alone and on the PTX of both targets: once with warps that take turns at barriers only, and once with warps
  * and copies in random order. */
