@@ -25,7 +25,7 @@ typedef struct clip_block {
 
 struct wo_clip {
     wo_clip_config config;
-    wo_dtype dtype; /* of weights held */
+    wo_dtype dtype;          /* of weights held */
     int64_t patches, patch;  /* patches of an image; elements of a patch */
     const char *prefix;      /* of all names in the file */
     wo_component *component;

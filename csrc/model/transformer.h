@@ -36,7 +36,7 @@ enum { WO_MODULATIONS = 6 };
 
 struct wo_transformer {
     wo_transformer_config config;
-    wo_dtype dtype; /* of weights held */
+    wo_dtype dtype;          /* of weights held */
     int64_t width;           /* num_heads * head_dim */
     wo_component *component;
     const wo_layer *text_in, *text_out;

@@ -8,7 +8,8 @@
  *   attention queries keys heads head_dim [float16]
  *   conv frames height width channels out_channels kt kh kw [doubled | halved | rounded | float16]
  *
- * of bfloat16 unless it says otherwise, and its answer a line: the problem, a tab, and the engine with its knobs and workspace, "own" for a call that is left to own kernels, or "none: why".
+ * of bfloat16 unless it says otherwise, and its answer a line: the problem, a tab, and the engine with its knobs and workspace, "own" for
+ * a call that is left to own kernels, or "none: why".
  */
 #include "device/cuda/cudnn.h"
 
